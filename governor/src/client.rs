@@ -1,0 +1,1 @@
+//! Talks to a daemon, or to an engine in this process, with the same words.

@@ -1,0 +1,3 @@
+//! The control socket: HTTP and JSON on a Unix socket.
+
+pub mod types;

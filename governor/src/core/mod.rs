@@ -1,0 +1,5 @@
+//! The pure core: facts in, decisions out. No file, socket, clock, process or thread is touched here.
+
+pub mod facts;
+pub mod redact;
+pub mod rule;

@@ -1,0 +1,3 @@
+//! The machine: everything that can fail because of it.
+
+pub mod cgroup;

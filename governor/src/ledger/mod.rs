@@ -1,0 +1,1 @@
+//! What outlives the daemon: jobs, processes, exits, warnings, in SQLite.
