@@ -1,1 +1,0 @@
-//! The engine: one thread that owns all state.
