@@ -110,8 +110,8 @@ extern "C" fn iter_closure(ctx: *const Context) -> i32 {
         if task::load::<u32>(task, &task::OFF_TASK_PID) != key.pid {
             return 0;
         }
-        if task::root_of(&key).is_some() {
-            take_baseline(task, &key);
+        if let Some(root) = task::root_of(&key) {
+            settle(task, &key, &root);
             return 0;
         }
         let parent: Ptr = task::load(task, &task::OFF_TASK_PARENT);
@@ -132,18 +132,30 @@ extern "C" fn iter_closure(ctx: *const Context) -> i32 {
     0
 }
 
-/// Adds what a process's threads had used before user space admitted it, once.
+/// Finishes an adoption that user space began: adds what the process's ended threads had used, and takes it out of the
+/// job it was born into.
 ///
 /// # Safety
 /// `task` must be a `task_struct`.
 #[inline(always)]
-unsafe fn take_baseline(task: Ptr, key: &ProcessKey) {
+unsafe fn settle(task: Ptr, key: &ProcessKey, root: &ProcessKey) {
     let Some(record) = RECORDS.get_ptr_mut(key) else { return };
-    // SAFETY: a successful lookup.
+    // SAFETY: successful lookups.
     unsafe {
         if (*record).flags & flag::WANT_BASELINE != 0 {
             (*record).flags &= !flag::WANT_BASELINE;
             task::add_dead_threads(record, task);
+        }
+        if (*record).flags & flag::WANT_ROOT == 0 {
+            return;
+        }
+        (*record).flags &= !flag::WANT_ROOT;
+        if *root == *key || MEMBERS.insert(key, &Member { root: *key }, 0).is_err() {
+            return;
+        }
+        if let Some(outer) = RECORDS.get_ptr_mut(root) {
+            task::add_u32(&raw mut (*outer).live, u32::MAX);
+            task::add_u32(&raw mut (*outer).processes, u32::MAX);
         }
     }
 }

@@ -67,11 +67,15 @@ impl Kernel {
             Err(MapError::SyscallError(e)) if e.io_error.raw_os_error() == Some(libc::EEXIST) => return Ok(false),
             Err(source) => return Err(error(map::RECORDS)(source)),
         }
-        if let Err(source) = self.members.insert(bytes, bytes, 0) {
-            let _absent = self.records.remove(&bytes);
-            return Err(error(map::MEMBERS)(source));
+        match self.members.insert(bytes, bytes, NOEXIST) {
+            Ok(()) => Ok(true),
+            // Born into another job; the closure pass takes it out of there.
+            Err(MapError::SyscallError(e)) if e.io_error.raw_os_error() == Some(libc::EEXIST) => Ok(true),
+            Err(source) => {
+                let _absent = self.records.remove(&bytes);
+                Err(error(map::MEMBERS)(source))
+            }
         }
-        Ok(true)
     }
 
     /// The job that a live process belongs to.
