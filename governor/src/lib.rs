@@ -13,3 +13,6 @@ pub mod engine;
 pub mod host;
 pub mod ledger;
 pub mod metrics;
+
+#[cfg(test)]
+mod testing;
