@@ -38,9 +38,7 @@ impl Tree {
             }
         }
         let throttled = match self.dir_with(group, Controller::Cpu) {
-            Ok((dir, Version::V2)) => {
-                keyed(&dir.join("cpu.stat"), "throttled_usec").map(|us| us.saturating_mul(1_000))
-            }
+            Ok((dir, Version::V2)) => throttled_v2(dir),
             Ok((dir, Version::V1)) => keyed(&dir.join("cpu.stat"), "throttled_time"),
             Err(why) => Err(why),
         };
@@ -63,6 +61,15 @@ impl Tree {
                 format!("the job has no group of its own in a {name} hierarchy")
             })
     }
+}
+
+/// The file is in every v2 group, the figure only where the cpu controller is on, which it is for CPU limits alone.
+fn throttled_v2(dir: &Path) -> Result<u64, String> {
+    let on = file::read(&dir.join("cgroup.controllers")).unwrap_or_default();
+    if !on.split_whitespace().any(|name| name == "cpu") {
+        return Err("the cpu controller is not on in this group, as no CPU limit was asked for".to_owned());
+    }
+    keyed(&dir.join("cpu.stat"), "throttled_usec").map(|us| us.saturating_mul(1_000))
 }
 
 fn take(absent: &mut Vec<String>, figure: &str, read: Result<u64, String>) -> Option<u64> {
