@@ -12,6 +12,7 @@ pub mod core;
 pub mod engine;
 pub mod host;
 pub mod ledger;
+pub mod lock;
 pub mod metrics;
 
 #[cfg(test)]
