@@ -1,3 +1,4 @@
 //! The machine: everything that can fail because of it.
 
 pub mod cgroup;
+pub mod spawn;
