@@ -2,5 +2,7 @@
 
 pub mod event;
 pub mod facts;
+pub mod plan;
+pub mod readback;
 pub mod redact;
 pub mod rule;

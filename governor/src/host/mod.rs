@@ -1,4 +1,8 @@
 //! The machine: everything that can fail because of it.
 
 pub mod cgroup;
+pub mod file;
+pub mod priority;
+pub mod process;
+pub mod procfs;
 pub mod spawn;

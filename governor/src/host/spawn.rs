@@ -149,13 +149,13 @@ fn hold_before_exec(command: &mut Command, tell: OwnedFd, go: OwnedFd, parents_e
     let hold = move || {
         // SAFETY: `parents_end` is this process's copy of a descriptor that only the parent uses; nothing in the child
         // refers to it. Without closing it the read below would never see the parent's death.
-        unsafe { nix::libc::close(parents_end) };
+        unsafe { libc::close(parents_end) };
         nix::unistd::write(&tell, &std::process::id().to_ne_bytes())?;
         loop {
             match nix::unistd::read(&go, &mut [0]) {
                 Ok(1) => return Ok(()),
                 // SAFETY: `_exit` is async-signal-safe and runs no destructor of the parent's state.
-                Ok(_) => unsafe { nix::libc::_exit(NEVER_STARTED) },
+                Ok(_) => unsafe { libc::_exit(NEVER_STARTED) },
                 Err(Errno::EINTR) => {}
                 Err(error) => return Err(error.into()),
             }
@@ -213,13 +213,13 @@ pub struct Ended {
 pub fn wait_for(pid: u32) -> Result<Waited, Errno> {
     let mut status = 0;
     // SAFETY: `rusage` is plain integers, for which all zeroes is a value.
-    let mut sums: nix::libc::rusage = unsafe { std::mem::zeroed() };
+    let mut sums: libc::rusage = unsafe { std::mem::zeroed() };
     loop {
         // SAFETY: both pointers are to live, exclusively borrowed locals of the right type.
         let found =
-            unsafe { nix::libc::wait4(pid as i32, &raw mut status, nix::libc::WUNTRACED, &raw mut sums) };
+            unsafe { libc::wait4(pid as i32, &raw mut status, libc::WUNTRACED, &raw mut sums) };
         match Errno::result(found) {
-            Ok(_) if nix::libc::WIFSTOPPED(status) => return Ok(Waited::Stopped),
+            Ok(_) if libc::WIFSTOPPED(status) => return Ok(Waited::Stopped),
             Ok(_) => return Ok(Waited::Ended(ended(status, &sums))),
             Err(Errno::EINTR) => {}
             Err(error) => return Err(error),
@@ -227,8 +227,8 @@ pub fn wait_for(pid: u32) -> Result<Waited, Errno> {
     }
 }
 
-fn ended(status: i32, sums: &nix::libc::rusage) -> Ended {
-    let seconds = |time: nix::libc::timeval| time.tv_sec as f64 + time.tv_usec as f64 / 1e6;
+fn ended(status: i32, sums: &libc::rusage) -> Ended {
+    let seconds = |time: libc::timeval| time.tv_sec as f64 + time.tv_usec as f64 / 1e6;
     Ended {
         status,
         user_sec: seconds(sums.ru_utime),
