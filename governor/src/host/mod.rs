@@ -6,3 +6,4 @@ pub mod kernel;
 pub mod priority;
 pub mod process;
 pub mod procfs;
+pub mod spawn;
