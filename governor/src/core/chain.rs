@@ -18,6 +18,8 @@ pub trait Rules: fmt::Debug + Send {
     fn wide(&self) -> bool;
     /// Which facts must be read before [`Self::decide`].
     fn needs(&self) -> Needs;
+    /// How many rules there are.
+    fn count(&self) -> usize;
 }
 
 impl Rules for RuleSet {
@@ -35,6 +37,10 @@ impl Rules for RuleSet {
 
     fn needs(&self) -> Needs {
         Self::needs(self)
+    }
+
+    fn count(&self) -> usize {
+        self.len()
     }
 }
 
@@ -104,6 +110,11 @@ impl Chain {
     pub(super) fn names(&self) -> Vec<String> {
         let names: BTreeSet<String> = self.all().flat_map(Rules::names).collect();
         names.into_iter().collect()
+    }
+
+    /// How many rules there are.
+    pub(super) fn count(&self) -> usize {
+        self.all().map(Rules::count).sum()
     }
 
     /// True when some rule has no name.

@@ -41,6 +41,7 @@ mod fixture;
 #[cfg(test)]
 mod history;
 mod process;
+mod query;
 mod recent;
 mod record;
 mod request;
@@ -56,6 +57,7 @@ use exit::EndOrder;
 use facts::ProcessFacts;
 use recent::Recent;
 use record::Job;
+use redact::Redactor;
 use rule::Needs;
 
 /// SIGTERM: asks a job to end.
@@ -76,6 +78,8 @@ pub struct CoreSettings {
     pub keep_closed: usize,
     /// How many processes no rule wanted are remembered, with the reason.
     pub keep_ignored: usize,
+    /// Replaces secrets in the arguments a job shows; rules see them unchanged.
+    pub redactor: Redactor,
     /// How long after SIGTERM a job that was to end is killed, ns.
     pub kill_grace_ns: u64,
 }
@@ -90,6 +94,7 @@ impl CoreSettings {
             default_class: "default".to_owned(),
             keep_closed: 1_000,
             keep_ignored: 1_000,
+            redactor: Redactor::default(),
             kill_grace_ns: 5_000_000_000,
         }
     }

@@ -11,7 +11,7 @@ use super::explain::appearance;
 use super::facts::{Found, ProcessFacts};
 use super::job::{State, Trigger};
 use super::record::{Job, Notes};
-use super::redact::harmless;
+use super::redact::{Redactor, harmless};
 use super::rule::{Action, Decision, PlacementMode};
 use super::{Early, Governor, Ignored};
 use crate::control::types::Happened;
@@ -123,7 +123,7 @@ impl Governor {
     ) {
         let key = facts.key;
         self.ignored.remove(key);
-        let mut job = new_job(now_ns, facts, opening);
+        let mut job = new_job(now_ns, facts, opening, &self.settings.redactor);
         job.note(job.origin_ns, appearance(facts));
         if let Some(rule) = &job.rule {
             let matched = format!("rule `{rule}` matched: class `{}`", job.class);
@@ -209,6 +209,7 @@ impl Governor {
             }
             return;
         }
+        let command = facts.argv.as_ref().map(|argv| self.settings.redactor.clean(argv));
         let Some(job) = self.advanced(root, Trigger::Reexeced) else {
             return;
         };
@@ -219,7 +220,7 @@ impl Governor {
         if facts.key == root && job.found == Found::Run && !job.launched {
             job.launched = true;
             job.started_ns = facts.started_ns;
-            job.command = facts.argv.or(job.command.take());
+            job.command = command.or(job.command.take());
         }
     }
 
@@ -341,14 +342,18 @@ fn ended_young(age_ms: u64) -> String {
     format!("it ended before the age of {age_ms} ms that a rule waits for")
 }
 
-fn new_job(now_ns: u64, facts: &ProcessFacts, opening: Opening) -> Job {
+fn new_job(now_ns: u64, facts: &ProcessFacts, opening: Opening, redactor: &Redactor) -> Job {
     let in_container = facts.container.is_some().then_some(PlacementMode::Observe);
     Job {
         key: facts.key,
         found: facts.found,
         uid: facts.uid,
         id: opening.id,
-        command: opening.command.or_else(|| facts.argv.clone()),
+        command: opening
+            .command
+            .as_ref()
+            .or(facts.argv.as_ref())
+            .map(|argv| redactor.clean(argv)),
         started_ns: facts.started_ns,
         origin_ns: match facts.found {
             Found::Exec => facts.started_ns,

@@ -164,7 +164,7 @@ impl Governor {
 
     /// Live jobs with this id; or the one with this key; or the one with this pid. An id may look like a pid, and then
     /// it is the id: somebody chose it.
-    fn named(&self, name: &str) -> Result<Vec<ProcessKey>, RequestError> {
+    pub fn named(&self, name: &str) -> Result<Vec<ProcessKey>, RequestError> {
         let live = |key: &ProcessKey| self.jobs.get(key).is_some_and(|job| job.state.live());
         let mut keys: Vec<ProcessKey> = self
             .jobs

@@ -23,24 +23,40 @@ pub struct Layout {
 
 /// Fields without which a feature is lost but accounting and discovery still work.
 const OPTIONAL: &[(&str, &str)] = &[
-    ("OFF_SIGNAL_OOM_MM", "out-of-memory kills cannot be told from other SIGKILLs"),
-    ("OFF_SIGINFO_CODE", "signals from the kernel cannot be told from a process's"),
+    (
+        "OFF_SIGNAL_OOM_MM",
+        "out-of-memory kills cannot be told from other SIGKILLs",
+    ),
+    (
+        "OFF_SIGINFO_CODE",
+        "signals from the kernel cannot be told from a process's",
+    ),
     ("OFF_TASK_READ", "read bytes are not counted"),
     ("OFF_TASK_WRITE", "written bytes are not counted"),
     ("OFF_TASK_CANCELLED", "cancelled writes are counted as written"),
     ("OFF_SIGNAL_READ", "bytes read before an attach are not counted"),
-    ("OFF_SIGNAL_WRITE", "bytes written before an attach are not counted"),
-    ("OFF_SIGNAL_CANCELLED", "writes cancelled before an attach are counted as written"),
+    (
+        "OFF_SIGNAL_WRITE",
+        "bytes written before an attach are not counted",
+    ),
+    (
+        "OFF_SIGNAL_CANCELLED",
+        "writes cancelled before an attach are counted as written",
+    ),
 ];
 
 impl Layout {
     /// Reads the BTF of the running kernel.
     pub fn read(path: &Path) -> Result<Self, KernelError> {
         if !path.exists() {
-            return Err(KernelError::NoBtf { path: path.to_owned() });
+            return Err(KernelError::NoBtf {
+                path: path.to_owned(),
+            });
         }
-        let btf =
-            Btf::from_file(path).map_err(|source| KernelError::Btf { path: path.to_owned(), why: source.to_string() })?;
+        let btf = Btf::from_file(path).map_err(|source| KernelError::Btf {
+            path: path.to_owned(),
+            why: source.to_string(),
+        })?;
         let mut offsets = Vec::with_capacity(offset::ALL.len());
         let mut missing = Vec::new();
         for &(symbol, type_name, field) in offset::ALL {
@@ -48,13 +64,19 @@ impl Layout {
             if found.is_none() {
                 missing.push(format!("{type_name}.{field}"));
                 if !OPTIONAL.iter().any(|(optional, _)| *optional == symbol) {
-                    return Err(KernelError::MissingField { field: format!("{type_name}.{field}") });
+                    return Err(KernelError::MissingField {
+                        field: format!("{type_name}.{field}"),
+                    });
                 }
             }
             offsets.push((symbol, found.unwrap_or(0)));
         }
         let exit_has_group_dead = tracepoint_arguments(&btf, "sched_process_exit")? >= 2;
-        Ok(Self { offsets, missing, exit_has_group_dead })
+        Ok(Self {
+            offsets,
+            missing,
+            exit_has_group_dead,
+        })
     }
 
     /// What is off because of missing fields, a sentence each.
@@ -88,7 +110,9 @@ fn field_offset(btf: &Btf, type_name: &str, path: &str) -> Option<u32> {
 }
 
 fn find_member(btf: &Btf, container: &Type, name: &str) -> Option<(u32, Member)> {
-    let (Type::Struct(body) | Type::Union(body)) = container else { return None };
+    let (Type::Struct(body) | Type::Union(body)) = container else {
+        return None;
+    };
     for member in &body.members {
         let member_name = btf.resolve_name(member).unwrap_or_default();
         if member_name == name {
@@ -122,16 +146,22 @@ fn strip(btf: &Btf, of: &dyn BtfType) -> Option<Type> {
 /// How many arguments the tracepoint hands to a program. Its `btf_trace_*` typedef points to a prototype whose first
 /// parameter is the tracepoint's own data.
 fn tracepoint_arguments(btf: &Btf, name: &str) -> Result<usize, KernelError> {
-    let missing = || KernelError::MissingTracepoint { name: name.to_owned() };
+    let missing = || KernelError::MissingTracepoint {
+        name: name.to_owned(),
+    };
     let typedef = btf
         .resolve_types_by_name(&format!("btf_trace_{name}"))
         .map_err(|_| missing())?
         .into_iter()
         .next()
         .ok_or_else(missing)?;
-    let Type::Typedef(typedef) = typedef else { return Err(missing()) };
+    let Type::Typedef(typedef) = typedef else {
+        return Err(missing());
+    };
     let pointer = btf.resolve_chained_type(&typedef).map_err(|_| missing())?;
-    let Type::Ptr(pointer) = pointer else { return Err(missing()) };
+    let Type::Ptr(pointer) = pointer else {
+        return Err(missing());
+    };
     match btf.resolve_chained_type(&pointer).map_err(|_| missing())? {
         Type::FuncProto(prototype) => Ok(prototype.parameters.len().saturating_sub(1)),
         _ => Err(missing()),

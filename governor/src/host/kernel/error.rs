@@ -86,12 +86,18 @@ impl KernelError {
     pub(super) fn object(source: aya::EbpfError) -> Self {
         let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&source);
         while let Some(error) = cause {
-            if error.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::PermissionDenied)
+            if error
+                .downcast_ref::<std::io::Error>()
+                .is_some_and(|e| e.kind() == std::io::ErrorKind::PermissionDenied)
             {
-                return Self::NotPermitted { source: Box::new(source) };
+                return Self::NotPermitted {
+                    source: Box::new(source),
+                };
             }
             cause = error.source();
         }
-        Self::Object { source: Box::new(source) }
+        Self::Object {
+            source: Box::new(source),
+        }
     }
 }

@@ -13,7 +13,10 @@ pub(super) fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<Map, KernelErr
 
 /// Wraps a map's error with its name.
 pub(super) fn error(name: &'static str) -> impl Fn(MapError) -> KernelError {
-    move |source| KernelError::Map { name, source: Box::new(source) }
+    move |source| KernelError::Map {
+        name,
+        source: Box::new(source),
+    }
 }
 
 fn key_bytes(key: ProcessKey) -> [u8; KEY] {
@@ -64,7 +67,9 @@ impl Kernel {
         value.copy_from_slice(decode::bytes_of(record));
         match self.records.insert(bytes, value, NOEXIST) {
             Ok(()) => {}
-            Err(MapError::SyscallError(e)) if e.io_error.raw_os_error() == Some(libc::EEXIST) => return Ok(false),
+            Err(MapError::SyscallError(e)) if e.io_error.raw_os_error() == Some(libc::EEXIST) => {
+                return Ok(false);
+            }
             Err(source) => return Err(error(map::RECORDS)(source)),
         }
         match self.members.insert(bytes, bytes, NOEXIST) {
@@ -102,7 +107,9 @@ impl Kernel {
         // New entries first, so that a name in both the old and the new filter is never out.
         for (index, (comm, full)) in comms.iter().zip(&fulls).enumerate() {
             self.comms.insert(comm, 1, 0).map_err(error(map::COMMS))?;
-            self.names.insert(full, index as u32 + 1, 0).map_err(error(map::NAMES))?;
+            self.names
+                .insert(full, index as u32 + 1, 0)
+                .map_err(error(map::NAMES))?;
         }
         for comm in self.comms.keys().filter_map(Result::ok).collect::<Vec<_>>() {
             if !comms.contains(&comm) {
@@ -120,7 +127,12 @@ impl Kernel {
     }
 
     pub(super) fn write_switches(&mut self) -> Result<(), KernelError> {
-        let KernelConfig { owner, wide, discover, pad } = self.switches;
+        let KernelConfig {
+            owner,
+            wide,
+            discover,
+            pad,
+        } = self.switches;
         let mut bytes = [0; CONFIG];
         for (place, word) in bytes.chunks_exact_mut(4).zip([owner, wide, discover, pad]) {
             place.copy_from_slice(&word.to_ne_bytes());

@@ -7,7 +7,7 @@ mod error;
 mod maps;
 mod rows;
 
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
 use aya::maps::{Array, HashMap, MapData, PerCpuArray, RingBuf};
@@ -42,7 +42,11 @@ pub struct KernelOptions {
 
 impl Default for KernelOptions {
     fn default() -> Self {
-        Self { records: 65_536, ring_bytes: 8 << 20, object: None }
+        Self {
+            records: 65_536,
+            ring_bytes: 8 << 20,
+            object: None,
+        }
     }
 }
 
@@ -64,8 +68,10 @@ impl Kernel {
     /// Loads and attaches the programs. They look at nothing until [`Self::set_filter`].
     pub fn load(options: &KernelOptions) -> Result<Self, KernelError> {
         let layout = Layout::read(Path::new(BTF_PATH))?;
-        let btf = Btf::from_sys_fs()
-            .map_err(|source| KernelError::Btf { path: BTF_PATH.into(), why: source.to_string() })?;
+        let btf = Btf::from_sys_fs().map_err(|source| KernelError::Btf {
+            path: BTF_PATH.into(),
+            why: source.to_string(),
+        })?;
         let mut loader = EbpfLoader::new();
         loader.btf(Some(&btf));
         for (symbol, offset) in &layout.offsets {
@@ -75,18 +81,25 @@ impl Kernel {
             .map_max_entries(map::RECORDS, options.records)
             .map_max_entries(map::MEMBERS, options.records)
             .map_max_entries(map::RING, options.ring_bytes);
-        let mut ebpf = loader.load(options.object.as_deref().unwrap_or(OBJECT)).map_err(KernelError::object)?;
+        let mut ebpf = loader
+            .load(options.object.as_deref().unwrap_or(OBJECT))
+            .map_err(KernelError::object)?;
         load_iterators(&mut ebpf, &btf)?;
         let mut kernel = Self {
             ring: RingBuf::try_from(maps::take(&mut ebpf, map::RING)?).map_err(maps::error(map::RING))?,
-            records: HashMap::try_from(maps::take(&mut ebpf, map::RECORDS)?).map_err(maps::error(map::RECORDS))?,
-            members: HashMap::try_from(maps::take(&mut ebpf, map::MEMBERS)?).map_err(maps::error(map::MEMBERS))?,
+            records: HashMap::try_from(maps::take(&mut ebpf, map::RECORDS)?)
+                .map_err(maps::error(map::RECORDS))?,
+            members: HashMap::try_from(maps::take(&mut ebpf, map::MEMBERS)?)
+                .map_err(maps::error(map::MEMBERS))?,
             comms: HashMap::try_from(maps::take(&mut ebpf, map::COMMS)?).map_err(maps::error(map::COMMS))?,
             names: HashMap::try_from(maps::take(&mut ebpf, map::NAMES)?).map_err(maps::error(map::NAMES))?,
             counts: PerCpuArray::try_from(maps::take(&mut ebpf, map::COUNTERS)?)
                 .map_err(maps::error(map::COUNTERS))?,
             config: Array::try_from(maps::take(&mut ebpf, map::CONFIG)?).map_err(maps::error(map::CONFIG))?,
-            switches: KernelConfig { owner: std::process::id(), ..KernelConfig::default() },
+            switches: KernelConfig {
+                owner: std::process::id(),
+                ..KernelConfig::default()
+            },
             off: layout.off(),
             ebpf,
         };
@@ -97,7 +110,11 @@ impl Kernel {
     }
 
     fn attach(&mut self, btf: &Btf, layout: &Layout) -> Result<(), KernelError> {
-        let exit = if layout.exit_has_group_dead { program::EXIT_GROUP } else { program::EXIT_PLAIN };
+        let exit = if layout.exit_has_group_dead {
+            program::EXIT_GROUP
+        } else {
+            program::EXIT_PLAIN
+        };
         // The exit program first: a record that exists must never miss its exit.
         let wanted = [
             (exit, "sched_process_exit"),
@@ -107,7 +124,10 @@ impl Kernel {
             (program::EXEC, "sched_process_exec"),
         ];
         for (name, tracepoint) in wanted {
-            let failed = |source| KernelError::Program { name, source: Box::new(source) };
+            let failed = |source| KernelError::Program {
+                name,
+                source: Box::new(source),
+            };
             let program: &mut BtfTracePoint = self
                 .ebpf
                 .program_mut(name)
@@ -121,8 +141,8 @@ impl Kernel {
     }
 
     /// Descriptor that becomes readable when the ring has entries.
-    pub fn ring_fd(&self) -> RawFd {
-        self.ring.as_raw_fd()
+    pub fn ring(&self) -> BorrowedFd<'_> {
+        self.ring.as_fd()
     }
 
     /// Takes up to `limit` entries from the ring. An entry that cannot be decoded is counted by the caller.
@@ -145,9 +165,15 @@ impl Kernel {
 /// Loads the iterators without attaching them: each read makes a link of its own.
 fn load_iterators(ebpf: &mut Ebpf, btf: &Btf) -> Result<(), KernelError> {
     for name in [program::ITER_LIVE, program::ITER_ALL, program::ITER_CLOSURE] {
-        let failed = |source| KernelError::Program { name, source: Box::new(source) };
-        let iterator: &mut aya::programs::Iter =
-            ebpf.program_mut(name).ok_or(KernelError::MissingProgram { name })?.try_into().map_err(failed)?;
+        let failed = |source| KernelError::Program {
+            name,
+            source: Box::new(source),
+        };
+        let iterator: &mut aya::programs::Iter = ebpf
+            .program_mut(name)
+            .ok_or(KernelError::MissingProgram { name })?
+            .try_into()
+            .map_err(failed)?;
         iterator.load("task", btf).map_err(failed)?;
     }
     Ok(())
@@ -155,6 +181,9 @@ fn load_iterators(ebpf: &mut Ebpf, btf: &Btf) -> Result<(), KernelError> {
 
 impl std::fmt::Debug for Kernel {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Kernel").field("switches", &self.switches).field("off", &self.off).finish_non_exhaustive()
+        f.debug_struct("Kernel")
+            .field("switches", &self.switches)
+            .field("off", &self.off)
+            .finish_non_exhaustive()
     }
 }

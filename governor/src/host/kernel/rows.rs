@@ -35,15 +35,25 @@ impl Kernel {
     }
 
     fn rows<T: Plain>(&mut self, name: &'static str) -> Result<Vec<T>, KernelError> {
-        let failed = |source| KernelError::Program { name, source: Box::new(source) };
-        let iterator: &mut Iter =
-            self.ebpf.program_mut(name).ok_or(KernelError::MissingProgram { name })?.try_into().map_err(failed)?;
+        let failed = |source| KernelError::Program {
+            name,
+            source: Box::new(source),
+        };
+        let iterator: &mut Iter = self
+            .ebpf
+            .program_mut(name)
+            .ok_or(KernelError::MissingProgram { name })?
+            .try_into()
+            .map_err(failed)?;
         let id = iterator.attach().map_err(failed)?;
         let link = iterator.take_link(id).map_err(failed)?;
         let io = |source| KernelError::Iterator { name, source };
         let mut file = link.into_file().map_err(|e| io(std::io::Error::other(e)))?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).map_err(io)?;
-        Ok(bytes.chunks_exact(size_of::<T>()).filter_map(|row| decode::read(row).ok()).collect())
+        Ok(bytes
+            .chunks_exact(size_of::<T>())
+            .filter_map(|row| decode::read(row).ok())
+            .collect())
     }
 }
