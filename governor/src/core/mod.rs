@@ -42,6 +42,7 @@ mod process;
 mod recent;
 mod record;
 mod request;
+mod restore;
 #[cfg(test)]
 mod story;
 mod usage;
@@ -99,6 +100,8 @@ struct Ignored {
     appearance: String,
     why: String,
     judged_us: u64,
+    /// It has ended. A late or doubled word of its exec must not make a job of it that nobody ever ends.
+    ended: bool,
 }
 
 /// The end of a process we have not been told of yet.
