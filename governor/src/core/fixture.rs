@@ -152,4 +152,8 @@ impl Rules for TestRules {
     fn needs(&self) -> Needs {
         Needs::default()
     }
+
+    fn count(&self) -> usize {
+        self.lines.len()
+    }
 }

@@ -45,6 +45,7 @@ mod query;
 mod recent;
 mod record;
 mod request;
+mod restore;
 #[cfg(test)]
 mod story;
 mod usage;
@@ -106,6 +107,8 @@ struct Ignored {
     appearance: String,
     why: String,
     judged_us: u64,
+    /// It has ended. A late or doubled word of its exec must not make a job of it that nobody ever ends.
+    ended: bool,
 }
 
 /// The end of a process we have not been told of yet.

@@ -41,6 +41,11 @@ impl Governor {
             effects.push(Effect::DropRecord { key });
             return;
         }
+        if self.ignored.get(key).is_some_and(|ignored| ignored.ended) {
+            self.strays += 1;
+            effects.push(Effect::Forget { key });
+            return;
+        }
         self.judge(now_ns, facts, effects);
     }
 
@@ -71,11 +76,12 @@ impl Governor {
     }
 
     fn ignore(&mut self, now_ns: u64, facts: &ProcessFacts, why: String, effects: &mut Vec<Effect>) {
-        self.early.remove(facts.key);
+        let ended = self.early.remove(facts.key).is_some();
         let ignored = Ignored {
             appearance: appearance(facts),
             why,
             judged_us: now_ns.saturating_sub(facts.started_ns) / 1_000,
+            ended,
         };
         self.ignored.insert(facts.key, ignored);
         effects.push(Effect::Forget { key: facts.key });
@@ -98,7 +104,7 @@ impl Governor {
     }
 
     /// `auto-COMMAND-PID`; a number follows when the pid was reused while children of its earlier owner live on.
-    fn auto_id(&self, basename: &str, pid: u32) -> JobId {
+    pub(super) fn auto_id(&self, basename: &str, pid: u32) -> JobId {
         let plain = JobId::auto(basename, pid);
         let mut id = plain.clone();
         let mut number = 2_u32;
@@ -122,7 +128,6 @@ impl Governor {
         effects: &mut Vec<Effect>,
     ) {
         let key = facts.key;
-        self.ignored.remove(key);
         let mut job = new_job(now_ns, facts, opening, &self.settings.redactor);
         job.note(job.origin_ns, appearance(facts));
         if let Some(rule) = &job.rule {
@@ -136,11 +141,17 @@ impl Governor {
             job.warnings.push(why.to_owned());
             job.note(now_ns, format!("warning: {why}"));
         }
-        if job.id != JobId::unknown() {
-            self.ids.insert(job.id.clone(), key);
-        }
-        self.jobs.insert(key, job);
+        self.adopt(job);
         self.order_placement(now_ns, key, facts.container.as_deref(), effects);
+    }
+
+    /// Takes a job into the books.
+    pub(super) fn adopt(&mut self, job: Job) {
+        self.ignored.remove(job.key);
+        if job.id != JobId::unknown() {
+            self.ids.insert(job.id.clone(), job.key);
+        }
+        self.jobs.insert(job.key, job);
     }
 
     /// Orders what the job's mode asks for.
@@ -323,17 +334,23 @@ impl Governor {
         effects: &mut Vec<Effect>,
         remember: impl FnOnce(&mut Early),
     ) {
+        if let Some(ignored) = self.ignored.get_mut(key) {
+            ignored.ended = true;
+            self.strays += 1;
+            return;
+        }
+        if self.closed.get(key).is_some() {
+            self.strays += 1;
+            return;
+        }
+        let mut early = self.early.remove(key).unwrap_or_default();
+        remember(&mut early);
+        self.early.insert(key, early);
         if let Some(facts) = self.waiting.remove(&key) {
             let asked_ns = self.deadlines.of(key).unwrap_or(now_ns);
             let age_ms = asked_ns.saturating_sub(facts.started_ns) / 1_000_000;
             self.deadlines.clear(key);
             self.ignore(now_ns, &facts, ended_young(age_ms), effects);
-        } else if self.ignored.get(key).is_some() || self.closed.get(key).is_some() {
-            self.strays += 1;
-        } else {
-            let mut early = self.early.remove(key).unwrap_or_default();
-            remember(&mut early);
-            self.early.insert(key, early);
         }
     }
 }
@@ -342,7 +359,7 @@ fn ended_young(age_ms: u64) -> String {
     format!("it ended before the age of {age_ms} ms that a rule waits for")
 }
 
-fn new_job(now_ns: u64, facts: &ProcessFacts, opening: Opening, redactor: &Redactor) -> Job {
+pub(super) fn new_job(now_ns: u64, facts: &ProcessFacts, opening: Opening, redactor: &Redactor) -> Job {
     let in_container = facts.container.is_some().then_some(PlacementMode::Observe);
     Job {
         key: facts.key,

@@ -48,6 +48,11 @@ impl<T> Recent<T> {
         self.values.get(&key)
     }
 
+    /// The value of a process, to change it.
+    pub(super) fn get_mut(&mut self, key: ProcessKey) -> Option<&mut T> {
+        self.values.get_mut(&key)
+    }
+
     /// The value of the youngest process that had this pid.
     pub(super) fn of_pid(&self, pid: u32) -> Option<(ProcessKey, &T)> {
         youngest(&self.values, pid)

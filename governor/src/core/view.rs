@@ -101,6 +101,11 @@ fn wall(boot: Timestamp, at_ns: u64) -> Timestamp {
     Timestamp::from_nanosecond(boot.as_nanosecond() + i128::from(at_ns)).unwrap_or(Timestamp::MAX)
 }
 
+/// The reverse of [`wall`]: a wall time of this boot on the boot clock, ns.
+pub(super) fn boot_ns(boot: Timestamp, at: Timestamp) -> u64 {
+    u64::try_from(at.as_nanosecond() - boot.as_nanosecond()).unwrap_or(0)
+}
+
 /// The word for how a job came to us.
 fn report_mode(found: Found) -> &'static str {
     match found {

@@ -15,7 +15,7 @@ use crate::control::types::ReleaseRequest;
 use world::World;
 
 /// One step of a history. Numbers choose among what exists at that moment.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 enum Step {
     Exec(u32, usize, bool),
     Fork(usize),
@@ -131,7 +131,7 @@ fn run(world: &mut World, step: Step) {
         | Step::Cancel(which)
         | Step::Move(which) => {
             if let Some(key) = pick(world, which) {
-                run_on(world, key, &step);
+                run_on(world, key, step);
             }
         }
     }
@@ -143,7 +143,7 @@ fn deliver(world: &mut World) {
     }
 }
 
-fn run_on(world: &mut World, key: ProcessKey, step: &Step) {
+fn run_on(world: &mut World, key: ProcessKey, step: Step) {
     match step {
         Step::Fork(_) => {
             if let Some(tree) = world.trees.get_mut(&key).filter(|tree| 0 < tree.live) {
@@ -156,10 +156,10 @@ fn run_on(world: &mut World, key: ProcessKey, step: &Step) {
                 world.ring.push_back(Event::Reexeced { root: key, facts });
             }
         }
-        Step::End(_, first, status) => world.end(key, *first, *status),
+        Step::End(_, first, status) => world.end(key, first, status),
         Step::Attach(_, timeout_ms, id) => {
             let mut request = attach_request(key.pid);
-            request.timeout_ms = *timeout_ms;
+            request.timeout_ms = timeout_ms;
             request.job_id = match id {
                 0 => None,
                 1 => Some(JobId::unknown()),

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use ffrtmp_abi::ProcessKey;
 
 use super::invariant;
-use crate::control::types::{AttachRequest, Happened, ReleaseRequest};
+use crate::control::types::{AttachRequest, Happened, JobView, ReleaseRequest};
 use crate::core::Governor;
 use crate::core::event::{Effect, Event, ExitFacts, GroupUsage, PlaceOrder, Placement};
 use crate::core::facts::{Found, ProcessFacts};
@@ -38,6 +38,9 @@ pub(super) struct World {
     answers: VecDeque<Event>,
     saving: VecDeque<ProcessKey>,
     committed: VecDeque<ProcessKey>,
+    /// Open records on disk, of every life of the governor.
+    open: BTreeMap<ProcessKey, JobView>,
+    /// Final records on disk.
     ledger: BTreeSet<ProcessKey>,
     wake: Option<u64>,
     /// Jobs somebody wanted to end, in this life of the governor.
@@ -60,6 +63,7 @@ impl World {
             answers: VecDeque::new(),
             saving: VecDeque::new(),
             committed: VecDeque::new(),
+            open: BTreeMap::new(),
             ledger: BTreeSet::new(),
             wake: None,
             may_signal: BTreeSet::new(),
@@ -108,6 +112,8 @@ impl World {
                     *count += 1;
                     assert!(job.report.exit.is_some(), "closed without an end: {job:?}");
                     self.saving.push_back(job.key.0);
+                } else {
+                    self.open.insert(job.key.0, *job);
                 }
             }
             Effect::DropRecord { key } => {
@@ -248,7 +254,7 @@ impl World {
     /// The ledger commits one record.
     pub(super) fn commit(&mut self) {
         if let Some(key) = self.saving.pop_front() {
-            self.ledger.insert(key);
+            assert!(self.ledger.insert(key), "a second final record of {key:?}");
             self.committed.push_back(key);
         }
     }
@@ -373,7 +379,8 @@ impl World {
         self.absorb(effects);
     }
 
-    /// The governor is killed and started again: whatever was in its memory and queues is gone.
+    /// The governor is killed and started again: whatever was in its memory and queues is gone. The new one drops what
+    /// the ledger has, takes up the jobs it knows of, and is told of the rest.
     pub(super) fn restart(&mut self) {
         self.governor = Governor::new(settings());
         self.ring.clear();
@@ -384,6 +391,19 @@ impl World {
         self.wake = None;
         self.may_signal.clear();
         self.opened.clear();
+        for key in self.records.clone() {
+            if self.ledger.contains(&key) {
+                self.drop_record(key);
+            }
+        }
+        for (key, view) in self.open.clone() {
+            if !self.ledger.contains(&key) {
+                let mut effects = Vec::new();
+                self.governor.restore(self.now, &view, &mut effects);
+                self.opened.insert(key, 0);
+                self.absorb(effects);
+            }
+        }
         self.replace_rules(self.rules.clone());
         self.resync();
     }
@@ -407,6 +427,9 @@ impl World {
         for (key, closed) in &self.opened {
             assert_eq!(*closed, 1, "final records of {key:?}");
             assert!(self.ledger.contains(key));
+        }
+        for key in self.open.keys() {
+            assert!(self.ledger.contains(key), "{key:?} is open on disk for ever");
         }
     }
 

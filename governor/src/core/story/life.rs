@@ -54,6 +54,16 @@ fn a_process_no_rule_wants_is_forgotten_and_explained() {
         live: 0,
     };
     assert!(stage.at(70, end).is_empty());
+    // A doubled word of its exec must not open a job, whatever the rules say by then: nobody would ever end it.
+    let rules = TestRules::governing(&["sh"], "shells");
+    stage
+        .governor
+        .replace_rules(80, Box::new(rules), &mut stage.effects);
+    assert_eq!(stage.at(90, Event::Appeared(facts(7, 10, "sh"))), ["forget 7"]);
+    assert_eq!(
+        stage.at(90, Event::Appeared(facts(9, 10, "sh")))[0],
+        "place 9 shells/auto-sh-9"
+    );
 }
 
 #[test]
@@ -213,4 +223,36 @@ fn only_the_last_closed_jobs_and_ignored_processes_are_remembered() {
     assert_eq!(pids, [4, 5]);
     assert!(stage.governor.explain(103, 0).is_none());
     assert!(stage.governor.explain(104, 0).is_some());
+}
+
+#[test]
+fn a_restored_job_is_what_it_was_and_orders_nothing() {
+    let mut first = Stage::new(TestRules::default());
+    let mut request = attach_request(12);
+    request.job_id = Some(JobId::parse("movie").expect("valid"));
+    request.limits = limits();
+    let found = facts(12, 1_000, "ffmpeg");
+    let key = found.key;
+    first
+        .governor
+        .attach(1_000, &request, found.clone(), &mut first.effects)
+        .expect("attached");
+    let placement = in_group(9_000);
+    first.at(10_000, Event::Placed { key, placement });
+    let remembered = first.view(key);
+
+    let mut second = Stage::new(TestRules::default());
+    second.governor.restore(90_000, &remembered, &mut second.effects);
+    assert!(second.effects.is_empty());
+    assert_eq!(second.view(key), remembered);
+    assert!(
+        second.at(91_000, Event::Appeared(found)).is_empty(),
+        "it is known"
+    );
+    let mut other = attach_request(13);
+    other.job_id = request.job_id;
+    let refused = second
+        .governor
+        .attach(92_000, &other, facts(13, 1_500, "x"), &mut second.effects);
+    assert_eq!(refused.map_err(|e| e.code), Err(ErrorCode::JobIdInUse));
 }

@@ -86,7 +86,6 @@ fn attaching_to_a_watched_job_takes_over_its_name_and_limits() {
         },
     );
     assert_eq!(stage.view(key).state, "governed");
-    // The automatic id is free again, the new one is taken.
     let mut other = attach_request(13);
     other.job_id = Some(JobId::parse("movie").expect("valid"));
     let refused = stage
