@@ -137,7 +137,7 @@ pub(super) fn from_yaml(
 fn key_path(path: &serde_path_to_error::Path, without: usize) -> String {
     use serde_path_to_error::Segment;
     let mut steps: Vec<String> = Vec::new();
-    for segment in path.iter() {
+    for segment in path {
         match segment {
             Segment::Seq { index } => steps.push(format!("[{index}]")),
             Segment::Map { key } if key == "value" => {}

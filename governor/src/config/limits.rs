@@ -121,7 +121,7 @@ impl Block<'_> {
             match u32::try_from(at.value) {
                 Ok(0) => self.stated.lifted.cpu = true,
                 Ok(percent @ ..=102_400) => {
-                    self.set(at, "cpu_quota", |l| l.cpu_max = CpuMax::from_percent(percent))
+                    self.set(at, "cpu_quota", |l| l.cpu_max = CpuMax::from_percent(percent));
                 }
                 _ => self.wrong(
                     at,
@@ -203,17 +203,16 @@ impl Block<'_> {
             }
         }
         if let Some(at) = &raw.io_priority {
-            match io_priority(&at.value) {
-                Some(priority) => self.set(at, "io_priority", |l| l.io_priority = Some(priority)),
-                None => {
-                    let found = format!("\"{}\"", at.value);
-                    self.wrong(
-                        at,
-                        "io_priority",
-                        found,
-                        "write best-effort:0 to 7, realtime:0 to 7, or idle",
-                    );
-                }
+            if let Some(priority) = io_priority(&at.value) {
+                self.set(at, "io_priority", |l| l.io_priority = Some(priority));
+            } else {
+                let found = format!("\"{}\"", at.value);
+                self.wrong(
+                    at,
+                    "io_priority",
+                    found,
+                    "write best-effort:0 to 7, realtime:0 to 7, or idle",
+                );
             }
         }
     }

@@ -4,23 +4,20 @@
 //! filters belong to the targets alone; an explicit rule says all it means itself.
 
 use std::collections::BTreeSet;
-use std::path::{Component, Path, PathBuf};
-use std::time::Duration;
 
 use ffrtmp_api::JobId;
 
-use super::at::{At, Quantity, SwitchOrList};
+use super::at::At;
 use super::error::Problems;
+use super::filters;
 use super::limits::{self, Stated};
 use super::raw::{Admission, OnForeignMove, RawCommand, RawConfig, RawFilters, RawRule};
-use crate::core::rule::{AllowBlock, ContainerTest, Filters, ParentRef, Pattern, Rule, RuleSet};
+use crate::core::rule::{Rule, RuleSet};
 
 /// What is governed when the file names nothing, as the predecessor did.
 pub(super) const DEFAULT_TARGETS: [&str; 2] = ["ffmpeg", "gst-launch-1.0"];
 /// Bytes of one path component (`NAME_MAX`).
 const NAME_MAX: usize = 255;
-/// Container runtimes the facts know.
-const RUNTIMES: [&str; 5] = ["docker", "podman", "containerd", "kubepods", "lxc"];
 
 /// All rules of the file.
 pub(super) fn rules(raw: RawConfig, problems: &mut Problems) -> RuleSet {
@@ -59,7 +56,7 @@ pub(super) fn rules(raw: RawConfig, problems: &mut Problems) -> RuleSet {
     let defaults = limits::lower(raw.default_limits.as_ref(), "default_limits", problems);
     let shared = raw.filters.unwrap_or_default();
     // Lowered here as well, so that its faults are told under its own path even when no target uses it.
-    filters(&shared, "filters", problems);
+    filters::lower(&shared, "filters", problems);
     let mut commands = raw.commands.unwrap_or_default();
     let targets = targets(raw.target_commands.as_deref(), usual_targets, problems);
     for target in targets {
@@ -114,7 +111,7 @@ fn target_rule(
         rule.files = std::mem::take(&mut rule.commands);
     }
     let merged = own.filters.unwrap_or_default().or(shared);
-    rule.filters = filters(&merged, &format!("{path}.filters"), problems);
+    rule.filters = filters::lower(&merged, &format!("{path}.filters"), problems);
     rule
 }
 
@@ -146,7 +143,7 @@ fn explicit_rule(at: &At<RawRule>, index: usize, path: &str, problems: &mut Prob
         filters: raw
             .filters
             .as_ref()
-            .map(|raw| filters(raw, &format!("{path}.filters"), problems))
+            .map(|raw| filters::lower(raw, &format!("{path}.filters"), problems))
             .unwrap_or_default(),
         class,
         limits: limits::lower(raw.limits.as_ref(), &format!("{path}.limits"), problems).alone(),
@@ -243,178 +240,4 @@ fn is_command(name: &str) -> bool {
 
 fn is_program_path(path: &str) -> bool {
     path.rsplit_once('/').is_some_and(|(_, name)| is_command(name)) && !path.contains('\0')
-}
-
-/// Lowers one block of filters that stands at `path`.
-fn filters(raw: &RawFilters, path: &str, problems: &mut Problems) -> Filters {
-    let key = |name: &str| format!("{path}.{name}");
-    let lowered = Filters {
-        users: AllowBlock {
-            allow: texts(raw.allowed_users.as_deref()),
-            block: texts(raw.blocked_users.as_deref()),
-        },
-        uids: AllowBlock {
-            allow: ids(raw.allowed_uids.as_deref(), &key("allowed_uids"), problems),
-            block: ids(raw.blocked_uids.as_deref(), &key("blocked_uids"), problems),
-        },
-        parents: AllowBlock {
-            allow: parents(raw.allowed_parents.as_deref(), &key("allowed_parents"), problems),
-            block: parents(raw.blocked_parents.as_deref(), &key("blocked_parents"), problems),
-        },
-        dirs: AllowBlock {
-            allow: paths(raw.allowed_dirs.as_deref(), &key("allowed_dirs"), problems),
-            block: paths(raw.blocked_dirs.as_deref(), &key("blocked_dirs"), problems),
-        },
-        cgroups: AllowBlock {
-            allow: paths(raw.allowed_cgroups.as_deref(), &key("allowed_cgroups"), problems),
-            block: paths(raw.blocked_cgroups.as_deref(), &key("blocked_cgroups"), problems),
-        },
-        cgroup_pattern: pattern(raw.cgroup_regex.as_ref(), &key("cgroup_regex"), problems),
-        argv: pattern(raw.argv.as_ref(), &key("argv"), problems),
-        not_argv: pattern(raw.blocked_argv.as_ref(), &key("blocked_argv"), problems),
-        container: container(raw.container.as_ref(), &key("container"), problems),
-        min_age_ms: age(raw.min_runtime.as_ref(), &key("min_runtime"), problems),
-        max_age_ms: age(raw.max_runtime.as_ref(), &key("max_runtime"), problems),
-    };
-    if let (Some(min), Some(max), Some(at)) = (lowered.min_age_ms, lowered.max_age_ms, &raw.max_runtime)
-        && max < min
-    {
-        problems.add(
-            at,
-            &key("max_runtime"),
-            "is below min_runtime, so that nothing could match; raise it",
-        );
-    }
-    lowered
-}
-
-fn texts(list: Option<&[At<String>]>) -> Vec<String> {
-    list.unwrap_or_default()
-        .iter()
-        .map(|at| at.value.clone())
-        .collect()
-}
-
-fn ids(list: Option<&[At<i64>]>, path: &str, problems: &mut Problems) -> Vec<u32> {
-    let mut ids = Vec::new();
-    for (index, at) in list.unwrap_or_default().iter().enumerate() {
-        match u32::try_from(at.value) {
-            Ok(id) => ids.push(id),
-            Err(_) => problems.add(
-                at,
-                &format!("{path}[{index}]"),
-                format!("{} is no user id; write 0 to 4294967295", at.value),
-            ),
-        }
-    }
-    ids
-}
-
-fn parents(list: Option<&[At<Quantity>]>, path: &str, problems: &mut Problems) -> Vec<ParentRef> {
-    let mut parents = Vec::new();
-    for (index, at) in list.unwrap_or_default().iter().enumerate() {
-        let parent = match &at.value {
-            Quantity::Number(pid) => u32::try_from(*pid)
-                .ok()
-                .filter(|&pid| pid > 0)
-                .map(ParentRef::Pid),
-            Quantity::Text(text) if text.is_empty() => None,
-            Quantity::Text(text) => Some(
-                text.parse()
-                    .map_or_else(|_| ParentRef::Name(text.clone()), ParentRef::Pid),
-            ),
-        };
-        match parent {
-            Some(parent) => parents.push(parent),
-            None => problems.add(
-                at,
-                &format!("{path}[{index}]"),
-                format!("{} is no parent; write a pid above 0, or a name", at.value),
-            ),
-        }
-    }
-    parents
-}
-
-fn paths(list: Option<&[At<String>]>, path: &str, problems: &mut Problems) -> Vec<PathBuf> {
-    let mut paths = Vec::new();
-    for (index, at) in list.unwrap_or_default().iter().enumerate() {
-        let dir = Path::new(&at.value);
-        if dir.is_absolute() && !dir.components().any(|part| part == Component::ParentDir) {
-            paths.push(dir.to_owned());
-        } else {
-            problems.add(
-                at,
-                &format!("{path}[{index}]"),
-                format!(
-                    "\"{}\" is no absolute path; start it with / and leave out ..",
-                    at.value
-                ),
-            );
-        }
-    }
-    paths
-}
-
-/// A regular expression; its error is told in one line.
-pub(super) fn pattern(at: Option<&At<String>>, path: &str, problems: &mut Problems) -> Option<Pattern> {
-    let at = at?;
-    match Pattern::parse(&at.value) {
-        Ok(pattern) => Some(pattern),
-        Err(error) => {
-            let text = error.to_string();
-            let reason = text
-                .lines()
-                .last()
-                .unwrap_or("it does not compile")
-                .trim_start_matches("error: ");
-            problems.add(
-                at,
-                path,
-                format!("\"{}\" is no regular expression: {reason}", at.value),
-            );
-            None
-        }
-    }
-}
-
-fn container(at: Option<&At<SwitchOrList>>, path: &str, problems: &mut Problems) -> Option<ContainerTest> {
-    let at = at?;
-    match &at.value {
-        SwitchOrList::Switch(inside) => Some(ContainerTest::Inside(*inside)),
-        SwitchOrList::List(runtimes) => {
-            for runtime in runtimes.iter().filter(|name| !RUNTIMES.contains(&name.as_str())) {
-                problems.add(
-                    at,
-                    path,
-                    format!(
-                        "\"{runtime}\" is no container runtime; write {}",
-                        RUNTIMES.join(", ")
-                    ),
-                );
-            }
-            Some(ContainerTest::Runtimes(runtimes.clone()))
-        }
-    }
-}
-
-fn age(at: Option<&At<String>>, path: &str, problems: &mut Problems) -> Option<u64> {
-    duration(at, path, problems).map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX))
-}
-
-/// A duration with its unit; a bare 0 is one as well.
-pub(super) fn duration(at: Option<&At<String>>, path: &str, problems: &mut Problems) -> Option<Duration> {
-    let at = at?;
-    match humantime::parse_duration(&at.value) {
-        Ok(duration) => Some(duration),
-        Err(_) if at.value.trim() == "0" => Some(Duration::ZERO),
-        Err(_) => {
-            let text = format!(
-                "\"{}\" is no duration; write a number with its unit, such as 10s, 5m or 1h30m",
-                at.value
-            );
-            problems.add(at, path, text);
-            None
-        }
-    }
 }

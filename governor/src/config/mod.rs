@@ -7,6 +7,7 @@
 
 mod at;
 mod error;
+mod filters;
 mod limits;
 mod lower;
 mod raw;
@@ -29,8 +30,6 @@ use crate::core::rule::RuleSet;
 pub const DEFAULT_PATH: &str = "/etc/ffrtmp/governor.yaml";
 /// Largest file read, bytes; thousands of rules fit.
 const FILE_BYTES_MAX: u64 = 1 << 20;
-/// A day, in seconds.
-const DAY: u64 = 24 * 60 * 60;
 
 /// Everything the file says, checked.
 #[derive(Debug, Clone)]
@@ -67,7 +66,7 @@ impl Default for Config {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 9091)),
             socket: PathBuf::from("/run/ffrtmp/governor.sock"),
             ledger: PathBuf::from("/var/lib/ffrtmp/governor.db"),
-            retention: Duration::from_secs(30 * DAY),
+            retention: Duration::from_hours(30 * 24),
             records: 65_536,
             scan_interval: Duration::from_secs(10),
             cgroup_base: None,
@@ -141,9 +140,9 @@ pub fn schema() -> serde_json::Value {
 }
 
 const TENTH: Duration = Duration::from_millis(100);
-const HOUR: Duration = Duration::from_secs(60 * 60);
+const HOUR: Duration = Duration::from_hours(1);
 /// Ten years of 365.25 days, as `humantime` counts them.
-const TEN_YEARS: Duration = Duration::from_secs(315_576_000);
+const TEN_YEARS: Duration = Duration::from_hours(87_660);
 
 /// Keys, types and YAML itself. An empty file is an empty configuration.
 fn structure(name: &str, text: &str) -> Result<RawConfig, ConfigError> {
@@ -222,7 +221,7 @@ fn between(
     (least, most): (Duration, Duration),
     problems: &mut Problems,
 ) -> Option<Duration> {
-    let duration = lower::duration(at, key, problems)?;
+    let duration = filters::duration(at, key, problems)?;
     if let Some(at) = at.filter(|_| !(least..=most).contains(&duration)) {
         let (least, most) = (
             humantime::format_duration(least),
@@ -242,7 +241,7 @@ fn redaction(raw: Option<RawRedact>, problems: &mut Problems) -> Redactor {
     let patterns = raw.patterns.unwrap_or_default();
     let mut own = Vec::new();
     for (index, at) in patterns.iter().enumerate() {
-        if let Some(pattern) = lower::pattern(Some(at), &format!("redact.patterns[{index}]"), problems) {
+        if let Some(pattern) = filters::pattern(Some(at), &format!("redact.patterns[{index}]"), problems) {
             own.push(pattern.regex().clone());
         }
     }

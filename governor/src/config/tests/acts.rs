@@ -92,7 +92,7 @@ fn every_daemon_key_acts() {
     assert_eq!(config.listen.to_string(), "[::1]:9100");
     assert_eq!(config.socket, Path::new("/tmp/s.sock"));
     assert_eq!(config.ledger, Path::new("/tmp/l.db"));
-    assert_eq!(config.retention, Duration::from_secs(7 * 86_400));
+    assert_eq!(config.retention, Duration::from_hours(7 * 24));
     assert_eq!(config.records, 2048);
     assert_eq!(config.scan_interval, Duration::from_secs(3));
     assert_eq!(config.cgroup_base.as_deref(), Some(Path::new("media.slice")));
@@ -127,7 +127,8 @@ fn targets_are_the_commands_given_and_those_with_a_block_of_their_own() {
 
 #[test]
 fn every_limit_acts_in_both_spellings() {
-    let cases: &[(&str, fn(&Limits) -> String, &str)] = &[
+    type Read = fn(&Limits) -> String;
+    let cases: &[(&str, Read, &str)] = &[
         (
             "cpu_quota: 150",
             |l| l.cpu_max.unwrap().to_string(),
