@@ -122,3 +122,35 @@ fn other_values_that_cannot_be_meant_are_refused_with_every_fault_at_once() {
     watch.yaml:8:21: redact.patterns[0]: "[" is no regular expression: unclosed character class
     "#);
 }
+
+#[test]
+fn a_correction_is_offered_only_for_a_key_that_is_alike() {
+    // Those without one are keys of the predecessor's installer, which it wrote and never read.
+    for (key, hint) in [
+        ("cpu_quota", None),
+        ("memory_limit", None),
+        ("enable_retry", None),
+        ("enable_state", None),
+        ("state_path", None),
+        ("targets", Some("target_commands")),
+        ("rule", Some("rules")),
+        ("Default_Limits", Some("default_limits")),
+    ] {
+        let told = wrong(&format!("{key}: 1"));
+        match hint {
+            Some(hint) => assert!(told.ends_with(&format!("; did you mean \"{hint}\"?")), "{told}"),
+            None => assert!(told.contains("; allowed here: listen, socket, "), "{told}"),
+        }
+    }
+}
+
+proptest::proptest! {
+    #[test]
+    fn any_text_is_taken_or_refused_with_the_files_name(
+        key in "[a-z_]{1,12}|rules|commands|filters|default_limits|target_commands|redact",
+        value in "[-\\[\\]{}:,&*!|>'\"%@`#?~ a-z0-9\n]{0,40}|\\PC{0,20}",
+    ) {
+        let told = wrong(&format!("{key}: {value}\n"));
+        proptest::prop_assert!(told.starts_with("accepted") || told.starts_with("watch.yaml"), "{told}");
+    }
+}
