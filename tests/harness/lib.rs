@@ -9,6 +9,7 @@
     reason = "a harness that cannot set the stage must fail the test"
 )]
 
+pub mod fuzz;
 mod wait;
 mod workload;
 mod world;
