@@ -392,10 +392,14 @@ mod tests {
 
     #[test]
     fn nothing_is_set_on_a_process_that_ended() {
-        let mut child = Command::new("true").spawn().unwrap();
-        let pinned = Pinned::of_pid(child.id());
+        let mut child = Command::new("sleep")
+            .arg("60")
+            .stdin(Stdio::null())
+            .spawn()
+            .unwrap();
+        let pinned = Pinned::of_pid(child.id()).unwrap();
+        child.kill().unwrap();
         child.wait().unwrap();
-        let Ok(pinned) = pinned else { return };
         let done = apply(&pinned, &asked());
         assert!(done.applied.is_empty());
         assert_eq!(done.warnings.len(), 3);

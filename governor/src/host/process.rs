@@ -285,12 +285,10 @@ mod tests {
     }
 
     fn kernel_before_6_15() -> bool {
-        let version =
-            procfs::KernelVersion::from_str(&file::read("/proc/sys/kernel/osrelease".as_ref()).unwrap());
-        version.is_ok_and(|version| (version.major, version.minor) < (6, 15))
+        let release = file::read("/proc/sys/kernel/osrelease".as_ref()).unwrap();
+        let version: procfs::KernelVersion = release.trim().parse().unwrap();
+        (version.major, version.minor) < (6, 15)
     }
-
-    use std::str::FromStr;
 
     #[test]
     fn a_pid_that_cannot_be_is_gone() {

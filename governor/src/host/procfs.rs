@@ -19,6 +19,8 @@ use crate::core::rule::Needs;
 const COMM_MAX: usize = 15;
 
 /// Everything known of a live process. Its `started_ns` has the precision of a clock tick, as has its key.
+///
+/// A process in the middle of its exec may still show its old name; the exec event that follows tells the new one.
 pub fn read_facts(pid: u32, found: Found, needs: Needs) -> Result<ProcessFacts, ProcessError> {
     let stat = read_stat(pid)?;
     let argv = read_cmdline(pid);
@@ -417,6 +419,12 @@ mod tests {
             .stdin(Stdio::null())
             .spawn()
             .unwrap();
+        // A parent goes on a little before the kernel has renamed its exec'ing child.
+        let renamed =
+            || read_comm(child.id()).as_deref() == Some("sleep") && read_cmdline(child.id()).is_some();
+        while !renamed() {
+            std::thread::yield_now();
+        }
         let needs = Needs {
             parent: true,
             cwd: true,

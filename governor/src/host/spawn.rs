@@ -216,8 +216,7 @@ pub fn wait_for(pid: u32) -> Result<Waited, Errno> {
     let mut sums: libc::rusage = unsafe { std::mem::zeroed() };
     loop {
         // SAFETY: both pointers are to live, exclusively borrowed locals of the right type.
-        let found =
-            unsafe { libc::wait4(pid as i32, &raw mut status, libc::WUNTRACED, &raw mut sums) };
+        let found = unsafe { libc::wait4(pid as i32, &raw mut status, libc::WUNTRACED, &raw mut sums) };
         match Errno::result(found) {
             Ok(_) if libc::WIFSTOPPED(status) => return Ok(Waited::Stopped),
             Ok(_) => return Ok(Waited::Ended(ended(status, &sums))),
