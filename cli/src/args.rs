@@ -5,7 +5,6 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ffrtmp_api::{CpuMax, Intent, IoPriority, JobId, Limits};
 use ffrtmp_governor::core::rule::PlacementMode;
@@ -13,7 +12,16 @@ use ffrtmp_governor::core::rule::PlacementMode;
 use crate::limits;
 
 /// Largest `--cpu-quota`, percent of one core: 1024 cores, the bound of [`Limits::validate`].
-const CPU_QUOTA_MAX: u64 = 102_400;
+const CPU_QUOTA_MAX: i64 = 102_400;
+
+/// Largest `--memory-limit`, MiB: the figure in bytes still fits 63 bits.
+const MEBIBYTES_MAX: i64 = (1 << 43) - 1;
+
+/// Largest `--pids-max`: `PID_MAX_LIMIT` of a 64-bit kernel (include/linux/threads.h).
+const PIDS_MAX: i64 = 1 << 22;
+
+/// Largest pid as a number; whether such a process exists is asked of the kernel.
+const PID_MAX: i64 = i32::MAX as i64;
 
 /// Governs media processes: starts or finds them, limits them, follows them to their exit, never owns them.
 #[derive(Debug, Parser)]
@@ -52,6 +60,9 @@ pub struct Global {
     /// Govern from this process even when a daemon is running
     #[arg(long, global = true, help_heading = "Global options")]
     pub no_daemon: bool,
+    /// Govern with what needs neither a daemon nor privilege, even when more is to be had
+    #[arg(long, global = true, hide = true)]
+    pub plain: bool,
 }
 
 /// How results are written.
@@ -101,9 +112,6 @@ pub struct RunArgs {
     /// Labels.
     #[command(flatten)]
     pub job: JobFlags,
-    /// Limits.
-    #[command(flatten)]
-    pub limits: LimitFlags,
     /// Directory the command starts in
     #[arg(long, value_name = "STRING")]
     pub workdir: Option<PathBuf>,
@@ -113,6 +121,9 @@ pub struct RunArgs {
     /// Give the command the terminal: its input, and Ctrl-C and Ctrl-Z
     #[arg(long)]
     pub interactive: bool,
+    /// Limits.
+    #[command(flatten)]
+    pub limits: LimitFlags,
     /// The command and its arguments
     #[arg(last = true, required = true, value_name = "COMMAND")]
     pub command: Vec<OsString>,
@@ -123,7 +134,7 @@ pub struct RunArgs {
 #[command(after_help = crate::exit::AFTER_HELP)]
 pub struct AttachArgs {
     /// The process
-    #[arg(long, value_name = "INT", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "INT", allow_negative_numbers = true, value_parser = limits::whole::<u32>(1..=PID_MAX))]
     pub pid: u32,
     /// Labels.
     #[command(flatten)]
@@ -145,7 +156,7 @@ pub struct JobFlags {
     /// What the job is for; only production and soak count towards the SLA
     #[arg(long, value_enum, default_value_t, value_name = "INTENT")]
     pub intent: IntentFlag,
-    /// Print the report as JSON; the command's own output goes to standard error
+    /// Print the report as JSON on standard output, and nothing else there
     #[arg(long)]
     pub json: bool,
     /// Where the process is put [default: what suits it]
@@ -161,25 +172,25 @@ pub struct LimitFlags {
     #[arg(long, value_enum)]
     pub preset: Option<limits::Preset>,
     /// CPU in percent of one core: 200 is two cores [default: 0, unlimited]
-    #[arg(long, value_name = "INT", value_parser = quota())]
+    #[arg(long, value_name = "INT", allow_negative_numbers = true, value_parser = limits::whole::<u32>(0..=CPU_QUOTA_MAX))]
     pub cpu_quota: Option<u32>,
     /// CPU as cgroup v2 writes it: "200000 100000" in microseconds; --cpu-quota wins
     #[arg(long, value_name = "STRING", value_parser = limits::parse_cpu_max)]
     pub cpu_max: Option<CpuMax>,
     /// Share of the CPU under contention, 1 to 10000 [default: 100]
-    #[arg(long, value_name = "INT", value_parser = weight())]
+    #[arg(long, value_name = "INT", allow_negative_numbers = true, value_parser = limits::whole::<u32>(1..=10_000))]
     pub cpu_weight: Option<u32>,
     /// Scheduler priority, -20 (first, needs privilege) to 19 (last) [default: 0, as it is]
-    #[arg(long, value_name = "INT", allow_negative_numbers = true, value_parser = clap::value_parser!(i32).range(-20..=19))]
+    #[arg(long, value_name = "INT", allow_negative_numbers = true, value_parser = limits::whole::<i32>(-20..=19))]
     pub nice: Option<i32>,
     /// Memory in MB (1048576 bytes) [default: 0, unlimited]
-    #[arg(long, value_name = "INT", value_parser = mebibytes())]
+    #[arg(long, value_name = "INT", allow_negative_numbers = true, value_parser = limits::whole::<u64>(0..=MEBIBYTES_MAX))]
     pub memory_limit: Option<u64>,
     /// Memory in bytes [default: 0, unlimited]; --memory-limit wins
-    #[arg(long, value_name = "INT", value_parser = limits::parse_memory_max)]
+    #[arg(long, value_name = "INT", allow_negative_numbers = true, value_parser = limits::parse_memory_max)]
     pub memory_max: Option<u64>,
     /// Share of the disk under contention, 1 to 100 [default: 0, as it is]
-    #[arg(long, value_name = "INT", value_parser = clap::value_parser!(u32).range(0..=100))]
+    #[arg(long, value_name = "INT", allow_negative_numbers = true, value_parser = limits::whole::<u32>(0..=100))]
     pub io_weight: Option<u32>,
     /// Disk limit as cgroup v2 writes it: "8:0 rbps=1048576 wiops=max"
     #[arg(long, value_name = "STRING", value_parser = limits::parse_io_max)]
@@ -188,13 +199,13 @@ pub struct LimitFlags {
     #[arg(long, value_name = "CLASS[:LEVEL]", value_parser = limits::parse_io_priority)]
     pub io_priority: Option<IoPriority>,
     /// Number of tasks, at least 1
-    #[arg(long, value_name = "INT", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "INT", allow_negative_numbers = true, value_parser = limits::whole::<u64>(1..=PIDS_MAX))]
     pub pids_max: Option<u64>,
     /// CPUs the job may run on, such as 0-1,4
     #[arg(long, value_name = "LIST", value_parser = limits::parse_cpu_set)]
     pub cpu_set: Option<String>,
     /// Out-of-memory preference, -1000 (never killed, needs privilege) to 1000 (first) [default: 0, as it is]
-    #[arg(long, value_name = "INT", allow_negative_numbers = true, value_parser = clap::value_parser!(i32).range(-1000..=1000))]
+    #[arg(long, value_name = "INT", allow_negative_numbers = true, value_parser = limits::whole::<i32>(-1000..=1000))]
     pub oom_score: Option<i32>,
 }
 
@@ -211,13 +222,13 @@ pub struct WatchArgs {
     #[arg(long, value_name = "STRING", value_delimiter = ',', default_values = ["ffmpeg", "gst-launch-1.0"], value_parser = limits::parse_target)]
     pub target: Vec<String>,
     /// CPU of each process in percent of one core [default: 0, unlimited]
-    #[arg(long, value_name = "INT", value_parser = quota())]
+    #[arg(long, value_name = "INT", allow_negative_numbers = true, value_parser = limits::whole::<u32>(0..=CPU_QUOTA_MAX))]
     pub cpu_quota: Option<u32>,
     /// Share of the CPU under contention, 1 to 10000 [default: 100]
-    #[arg(long, value_name = "INT", value_parser = weight())]
+    #[arg(long, value_name = "INT", allow_negative_numbers = true, value_parser = limits::whole::<u32>(1..=10_000))]
     pub cpu_weight: Option<u32>,
     /// Memory of each process in MB [default: 0, unlimited]
-    #[arg(long, value_name = "INT", value_parser = mebibytes())]
+    #[arg(long, value_name = "INT", allow_negative_numbers = true, value_parser = limits::whole::<u64>(0..=MEBIBYTES_MAX))]
     pub memory_limit: Option<u64>,
     /// Keep the ledger in --state-path, so that a restart goes on where this one ended
     #[arg(long)]
@@ -232,7 +243,7 @@ pub struct WatchArgs {
     #[arg(long)]
     pub enable_retry: bool,
     /// Accepted for old scripts, as --enable-retry
-    #[arg(long, value_name = "INT", default_value_t = 3)]
+    #[arg(long, value_name = "INT", default_value_t = 3, allow_negative_numbers = true, value_parser = limits::whole::<u32>(0..=i64::from(u32::MAX)))]
     pub max_retry_attempts: u32,
 }
 
@@ -248,7 +259,7 @@ pub struct PsArgs {
 #[derive(Debug, Args)]
 pub struct ExplainArgs {
     /// The process
-    #[arg(value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(allow_negative_numbers = true, value_parser = limits::whole::<u32>(1..=PID_MAX))]
     pub pid: u32,
 }
 
@@ -358,17 +369,4 @@ impl WatchArgs {
             ..LimitFlags::default()
         })
     }
-}
-
-fn quota() -> RangedU64ValueParser<u32> {
-    RangedU64ValueParser::new().range(0..=CPU_QUOTA_MAX)
-}
-
-fn weight() -> RangedU64ValueParser<u32> {
-    RangedU64ValueParser::new().range(1..=10_000)
-}
-
-/// Up to 2^43 MiB, so that the figure in bytes still fits 63 bits.
-fn mebibytes() -> RangedU64ValueParser<u64> {
-    RangedU64ValueParser::new().range(0..=(1 << 43) - 1)
 }

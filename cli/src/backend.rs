@@ -86,6 +86,9 @@ pub enum Connected {
 impl Connected {
     /// Picks who governs.
     pub async fn open(global: &Global, _need: &Need) -> Result<Self, Failure> {
+        if global.plain {
+            return Ok(Self::Plain(Plain::new("--plain was given")));
+        }
         if let (Some(path), false) = (&global.socket, global.no_daemon)
             && !path.exists()
         {

@@ -16,6 +16,9 @@ pub enum Failure {
     /// The process is gone, or never was.
     #[error("process {0} does not exist")]
     NoSuchProcess(u32),
+    /// `attach` was told to attach to itself.
+    #[error("process {0} is this ffrtmp itself")]
+    Ourselves(u32),
     /// Nobody answers on the socket.
     #[error("no governor answers on {}", path.display())]
     NoDaemon {
@@ -87,6 +90,7 @@ impl Failure {
             Self::NotExecutable { .. } => ExitCode::NotExecutable,
             Self::Request(_)
             | Self::NoSuchProcess(_)
+            | Self::Ourselves(_)
             | Self::NoDaemon { .. }
             | Self::Workdir { .. }
             | Self::Spawn(_)
@@ -102,6 +106,7 @@ impl Failure {
             Self::NoSuchProcess(pid) => Some(format!(
                 "`kill -0 {pid}` tells whether it lives; it may have ended"
             )),
+            Self::Ourselves(_) => Some("name the process to govern".to_owned()),
             Self::NoDaemon { .. } => Some(
                 "start ffrtmp-governor, or leave --socket and FFRTMP_SOCKET out to govern from here"
                     .to_owned(),
@@ -115,7 +120,8 @@ impl Failure {
             Self::Workdir { .. } => {
                 Some("make the directory, or name one that this user may enter".to_owned())
             }
-            Self::Spawn(_) | Self::File { .. } | Self::Machine { .. } => None,
+            Self::File { .. } => Some("check the path, and whether this user may open it".to_owned()),
+            Self::Spawn(_) | Self::Machine { .. } => None,
         }
     }
 

@@ -4,6 +4,7 @@
 //! Zero means "not limited by us" for every flag whose users know it so, and overrides a preset's value.
 
 use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use clap::ValueEnum;
@@ -92,6 +93,20 @@ pub fn resolve(flags: &LimitFlags) -> Limits {
 
 fn either<'a>(first: bool, flags: &'a LimitFlags, preset: &'a LimitFlags) -> &'a LimitFlags {
     if first { flags } else { preset }
+}
+
+/// Reads a whole number within bounds.
+pub fn whole<T: TryFrom<i64>>(
+    bounds: RangeInclusive<i64>,
+) -> impl Fn(&str) -> Result<T, String> + Clone + Send + Sync {
+    move |text| {
+        let allowed = || format!("write a whole number from {} to {}", bounds.start(), bounds.end());
+        let number = text.parse::<i64>().map_err(|_| allowed())?;
+        if !bounds.contains(&number) {
+            return Err(allowed());
+        }
+        T::try_from(number).map_err(|_| allowed())
+    }
 }
 
 /// Reads `--cpu-max`.

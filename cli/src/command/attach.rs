@@ -14,6 +14,10 @@ use crate::output::Output;
 
 /// Attaches to the process.
 pub async fn attach(args: AttachArgs, backend: &impl Backend, output: &mut Output) -> Result<u8, Failure> {
+    if args.pid == std::process::id() {
+        // A daemon could not know: to it we are any process.
+        return Err(Failure::Ourselves(args.pid));
+    }
     let mut interrupts = Interrupts::listen()?;
     let request = AttachRequest {
         pid: args.pid,
@@ -27,7 +31,7 @@ pub async fn attach(args: AttachArgs, backend: &impl Backend, output: &mut Outpu
         command: None,
     };
     let view = tokio::select! {
-        view = backend.attach(request) => view.map_err(about(args.pid))?,
+        view = follow::ask(backend, request) => view.map_err(about(args.pid))?,
         signal = interrupts.next() => return Ok(exit::signalled(signal as i32)),
     };
     let command = view.report.command.clone().unwrap_or_default();

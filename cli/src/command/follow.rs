@@ -1,14 +1,39 @@
 //! What `run` and `attach` have in common: their `[wrapper]` lines, their report, and how they let go.
 
 use ffrtmp_api::{ExitReason, Report};
-use ffrtmp_governor::control::types::JobView;
+use ffrtmp_governor::control::types::{AttachRequest, ErrorCode, JobView, RequestError};
+use ffrtmp_governor::host::priority::NEGATIVE_NICE_REFUSED;
 use nix::sys::signal::Signal;
 
 use super::ps;
 use crate::args::{Format, JobFlags};
+use crate::backend::Backend;
 use crate::exit;
 use crate::failure::Failure;
 use crate::output::{Output, or_dash};
+
+/// Asks for the process to be governed. What only root may ask for is given up, with the warning users know, rather
+/// than the whole request.
+pub(super) async fn ask(backend: &impl Backend, request: AttachRequest) -> Result<JobView, RequestError> {
+    let refused = match backend.attach(request.clone()).await {
+        Err(refused) if refused.code == ErrorCode::NotAllowed => refused,
+        answered => return answered,
+    };
+    let mut less = request;
+    let mut warnings = Vec::new();
+    if less.limits.nice.take_if(|nice| *nice < 0).is_some() {
+        warnings.push(NEGATIVE_NICE_REFUSED.to_owned());
+    }
+    if less.limits.oom_score_adj.take_if(|score| *score < 0).is_some() {
+        warnings.push("Cannot set negative OOM score (requires root), leaving it".to_owned());
+    }
+    if warnings.is_empty() {
+        return Err(refused);
+    }
+    let mut view = backend.attach(less).await?;
+    view.report.limits.warnings.splice(0..0, warnings);
+    Ok(view)
+}
 
 /// The line that says whose job this is.
 pub(super) fn announce(job: &JobFlags, output: &mut Output) {

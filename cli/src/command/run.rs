@@ -93,7 +93,7 @@ enum Governed {
 /// Puts the held process under its limits. A governor that fails costs limits, never the workload; one that says the
 /// request itself is wrong is believed.
 async fn place(backend: &impl Backend, request: AttachRequest) -> Result<(JobView, Governed), RequestError> {
-    let refused = match backend.attach(request.clone()).await {
+    let refused = match follow::ask(backend, request.clone()).await {
         Ok(view) => return Ok((view, Governed::Yes)),
         Err(refused) => refused,
     };

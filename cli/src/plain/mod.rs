@@ -28,7 +28,6 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, killpg};
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::Pid;
-use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
 
 use crate::backend::{Backend, WatchOrder};
@@ -205,18 +204,16 @@ impl Backend for Plain {
                 .map(|job| job.process.clone())
                 .ok_or_else(unknown)?
         };
-        let failed =
-            |error: std::io::Error| refuse(ErrorCode::Failed, format!("wait for job {key}: {error}"), None);
-        let copy = process.as_fd().try_clone_to_owned().map_err(failed)?;
-        let readable = AsyncFd::new(copy).map_err(failed)?;
-        let _ended = readable.readable().await.map_err(failed)?;
-        // Still there until its parent collects it, so this is the last chance to read its sums.
-        let cpu = cpu_seconds(key.0);
-        let seen = tokio::task::spawn_blocking(move || status_of(&process)).await;
-        let seen =
-            seen.unwrap_or_else(|error| Seen::Nothing(format!("the wait for its status failed: {error}")));
+        // One thread a process: only this tier waits so, and beyond the pool's 512 threads ends are told late, not lost.
+        let waited = tokio::task::spawn_blocking(move || wait_for_end(&process)).await;
+        let (cpu_sec, seen) = waited.unwrap_or_else(|error| {
+            (
+                None,
+                Seen::Nothing(format!("the wait for its end failed: {error}")),
+            )
+        });
         if let Some(job) = self.jobs_now().get_mut(&key) {
-            job.view.report.usage.cpu_sec = cpu;
+            job.view.report.usage.cpu_sec = cpu_sec;
         }
         self.close(key, &seen).ok_or_else(unknown)
     }
@@ -320,18 +317,36 @@ fn start_of(found: Found, key: ProcessKey) -> Timestamp {
         .unwrap_or(now)
 }
 
-/// The status of a process that has ended, once its parent has collected it.
-fn status_of(process: &Pinned) -> Seen {
+/// Blocks until the process has ended and its parent has collected it: its CPU seconds and its status.
+fn wait_for_end(process: &Pinned) -> (Option<f64>, Seen) {
+    if let Err(error) = poll_pidfd(process, PollFlags::POLLIN, PollTimeout::NONE) {
+        return (
+            None,
+            Seen::Nothing(format!("the wait for its end failed: {}", error.desc())),
+        );
+    }
+    // Still in /proc until its parent collects it, so this is the last chance to read its sums.
+    let cpu_sec = cpu_seconds(process.key());
     // A descriptor reports POLLHUP, which needs no asking for, when the parent has done so.
-    let mut collected = [PollFd::new(process.as_fd(), PollFlags::empty())];
-    let waited = poll(&mut collected, PollTimeout::from(COLLECT_MS));
-    match (process.exit_info(), waited) {
+    let collected = poll_pidfd(process, PollFlags::empty(), PollTimeout::from(COLLECT_MS));
+    let seen = match (process.exit_info(), collected) {
         (Some(exit), _) => Seen::Status(exit.status),
         (None, Ok(0)) => Seen::Nothing("its parent has not collected it".to_owned()),
         (None, _) => Seen::Nothing(
             "it is not our child, and before Linux 6.15 only the governor sees the status of a stranger"
                 .to_owned(),
         ),
+    };
+    (cpu_sec, seen)
+}
+
+fn poll_pidfd(process: &Pinned, flags: PollFlags, timeout: PollTimeout) -> Result<i32, Errno> {
+    loop {
+        let mut fds = [PollFd::new(process.as_fd(), flags)];
+        match poll(&mut fds, timeout) {
+            Err(Errno::EINTR) => {}
+            answered => return answered,
+        }
     }
 }
 
