@@ -12,4 +12,8 @@ pub mod core;
 pub mod engine;
 pub mod host;
 pub mod ledger;
+pub mod lock;
 pub mod metrics;
+
+#[cfg(test)]
+mod testing;

@@ -202,6 +202,39 @@ pub enum Happened {
     Released,
 }
 
+/// What a `watch` brings: rules that stand after the file's for as long as its connection lives.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SessionRules {
+    /// Program names to govern.
+    #[serde(default)]
+    pub targets: Vec<String>,
+    /// Limits for all of them.
+    #[serde(default)]
+    pub limits: Limits,
+    /// Text of a rules file, with more than names and limits can say.
+    #[serde(default)]
+    pub yaml: Option<String>,
+}
+
+/// First line of a session's stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionOpened {
+    /// Its number.
+    pub session: u64,
+}
+
+/// What a reload put in force.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reloaded {
+    /// The file that was read; `None` when there is none and the defaults are in force.
+    pub path: Option<std::path::PathBuf>,
+    /// Program names its rules ask for.
+    pub names: Vec<String>,
+    /// True when some rule has no name.
+    pub wide: bool,
+}
+
 /// Why a request was refused.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{message}")]
@@ -212,6 +245,17 @@ pub struct RequestError {
     pub message: String,
     /// What to do about it.
     pub hint: Option<String>,
+}
+
+impl RequestError {
+    /// A refusal with what to do about it.
+    pub fn new(code: ErrorCode, message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self {
+            code,
+            message: message.into(),
+            hint: Some(hint.into()),
+        }
+    }
 }
 
 /// Kinds of [`RequestError`].

@@ -1,0 +1,53 @@
+//! Questions to the ledger, each on a read-only connection of its own, so that the writer never waits for a reader.
+//!
+//! Blocking: callers on an async runtime use `spawn_blocking`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags};
+
+use super::LedgerError;
+use super::store::{self, Which};
+use crate::control::types::{JobKey, JobView};
+
+/// Reads a ledger's file. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Reader {
+    path: PathBuf,
+}
+
+impl Reader {
+    pub(super) fn new(path: PathBuf) -> Self {
+        Self { path }
+    }
+
+    /// The last closed jobs, newest first, at most `limit`.
+    pub fn history(&self, limit: u32) -> Result<Vec<JobView>, LedgerError> {
+        self.ask(Which::Closed, limit)
+    }
+
+    /// Jobs with this label, newest first, at most `limit`. A label may recur.
+    pub fn by_job_id(&self, job_id: &str, limit: u32) -> Result<Vec<JobView>, LedgerError> {
+        self.ask(Which::Label(job_id), limit)
+    }
+
+    /// The job with this key; of several boots, the last.
+    pub fn by_key(&self, key: JobKey) -> Result<Option<JobView>, LedgerError> {
+        Ok(self.ask(Which::Key(key), 1)?.pop())
+    }
+
+    fn ask(&self, which: Which<'_>, limit: u32) -> Result<Vec<JobView>, LedgerError> {
+        let read = || {
+            let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+            let connection = Connection::open_with_flags(&self.path, flags)?;
+            // The writer never blocks readers; only a checkpoint's last moment or a set-aside file can.
+            connection.busy_timeout(Duration::from_secs(2))?;
+            store::read(&connection, which, limit)
+        };
+        read().map_err(|source| LedgerError::Read {
+            path: self.path.clone(),
+            source,
+        })
+    }
+}
