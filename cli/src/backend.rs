@@ -8,15 +8,17 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ffrtmp_api::Limits;
+use ffrtmp_governor::client::{DaemonClient, Governor};
 use ffrtmp_governor::control::types::{
     AttachRequest, ErrorCode, Explain, JobEvent, JobKey, JobView, ReleaseRequest, Released, RequestError,
-    Status,
+    SessionRules, Status,
 };
 use ffrtmp_governor::core::rule::RuleSet;
 use tokio::sync::mpsc;
 
 use crate::args::Global;
-use crate::failure::Failure;
+use crate::failure::{Failure, error_chain};
+use crate::local::{self, LocalError};
 use crate::plain::Plain;
 
 /// Where a daemon listens unless told otherwise.
@@ -79,79 +81,123 @@ pub enum Need {
 /// Who governs.
 #[derive(Debug)]
 pub enum Connected {
+    /// A daemon, or an engine in this process.
+    Governor(Governor),
     /// Nobody but the parent itself.
     Plain(Plain),
 }
 
 impl Connected {
     /// Picks who governs.
-    pub async fn open(global: &Global, _need: &Need) -> Result<Self, Failure> {
+    pub async fn open(global: &Global, need: &Need) -> Result<Self, Failure> {
         if global.plain {
             return Ok(Self::Plain(Plain::new("--plain was given")));
         }
-        if let (Some(path), false) = (&global.socket, global.no_daemon)
-            && !path.exists()
-        {
-            return Err(Failure::no_daemon(path));
+        let socket = global.socket.clone().unwrap_or_else(|| DEFAULT_SOCKET.into());
+        if !global.no_daemon {
+            match DaemonClient::connect(&socket).await {
+                Ok(daemon) => return Ok(Self::Governor(Governor::Daemon(daemon))),
+                Err(error) if !error.is_no_daemon() => return Err(Failure::connect(&socket, error)),
+                // A watch listens there itself.
+                Err(_) if global.socket.is_none() || matches!(need, Need::Watch(_)) => {}
+                Err(_) => return Err(Failure::no_daemon(&socket)),
+            }
         }
-        let why = if nix::unistd::geteuid().is_root() {
-            "the engine is not part of this build"
-        } else {
-            "no daemon, and only root may load the kernel's programs"
-        };
-        Ok(Self::Plain(Plain::new(why)))
+        if *need == Need::Daemon {
+            return Ok(Self::Plain(Plain::new("no daemon runs")));
+        }
+        if !nix::unistd::geteuid().is_root() {
+            return Ok(Self::Plain(Plain::new(
+                "no daemon, and only root may load the kernel's programs",
+            )));
+        }
+        match local::start(need, &socket) {
+            Ok(governor) => Ok(Self::Governor(governor)),
+            Err(LocalError::Engine(error)) if !matches!(need, Need::Watch(_)) => {
+                Ok(Self::Plain(Plain::new(&error_chain(&error))))
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 }
 
 impl Backend for Connected {
     async fn status(&self) -> Result<Status, RequestError> {
         match self {
+            Self::Governor(governor) => governor.status().await,
             Self::Plain(plain) => plain.status().await,
         }
     }
 
     async fn jobs(&self) -> Result<Vec<JobView>, RequestError> {
         match self {
+            Self::Governor(governor) => governor.jobs(true).await,
             Self::Plain(plain) => plain.jobs().await,
         }
     }
 
     async fn attach(&self, request: AttachRequest) -> Result<JobView, RequestError> {
         match self {
+            Self::Governor(governor) => governor.attach(request).await,
             Self::Plain(plain) => plain.attach(request).await,
         }
     }
 
     async fn wait(&self, key: JobKey) -> Result<JobView, RequestError> {
         match self {
+            Self::Governor(governor) => governor.wait(key).await,
             Self::Plain(plain) => plain.wait(key).await,
         }
     }
 
     async fn explain(&self, pid: u32) -> Result<Explain, RequestError> {
         match self {
+            Self::Governor(governor) => governor.explain(pid).await,
             Self::Plain(plain) => plain.explain(pid).await,
         }
     }
 
     async fn release(&self, request: ReleaseRequest) -> Result<Vec<Released>, RequestError> {
         match self {
+            Self::Governor(governor) => governor.release(request).await,
             Self::Plain(plain) => plain.release(request).await,
         }
     }
 
     async fn open_watch(&self, order: WatchOrder) -> Result<mpsc::Receiver<JobEvent>, RequestError> {
         match self {
+            Self::Governor(governor) => watch(governor, order).await,
             Self::Plain(plain) => plain.open_watch(order).await,
         }
     }
 }
 
+async fn watch(governor: &Governor, order: WatchOrder) -> Result<mpsc::Receiver<JobEvent>, RequestError> {
+    let rules = SessionRules {
+        targets: Vec::new(),
+        limits: Limits::default(),
+        yaml: Some(order.rules),
+        origin: Some(order.origin),
+    };
+    let mut session = governor.open_watch(rules).await?;
+    let (sender, receiver) = mpsc::channel(EVENTS_BUFFERED);
+    tokio::spawn(async move {
+        while let Some(Ok(event)) = session.events.next().await {
+            if sender.send(event).await.is_err() {
+                return;
+            }
+        }
+    });
+    Ok(receiver)
+}
+
 /// Reads rules in the form of `watch-config.yaml`; `origin` names them in messages.
-pub fn read_rules(_text: &str, origin: &str) -> Result<RuleSet, RequestError> {
-    Err(RequestError {
-        code: ErrorCode::Invalid,
-        message: format!("{origin}: this build cannot read rules files"),
-        hint: None,
-    })
+pub fn read_rules(text: &str, origin: &str) -> Result<RuleSet, RequestError> {
+    ffrtmp_governor::config::parse(origin, text)
+        .map(|config| config.rules)
+        .map_err(|error| RequestError {
+            code: ErrorCode::Invalid,
+            message: error.to_string(),
+            hint: None,
+        })
 }

@@ -2,10 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
+use ffrtmp_governor::client::ConnectError;
 use ffrtmp_governor::control::types::{ErrorCode, RequestError};
 use ffrtmp_governor::host::spawn::SpawnError;
 
 use crate::exit::ExitCode;
+use crate::local::LocalError;
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
@@ -25,6 +27,17 @@ pub enum Failure {
         /// The socket.
         path: PathBuf,
     },
+    /// The socket is there and cannot be used.
+    #[error("connect to the governor on {}", path.display())]
+    Connect {
+        /// The socket.
+        path: PathBuf,
+        /// Why not.
+        source: ConnectError,
+    },
+    /// No engine could be started here.
+    #[error("start the governor")]
+    Local(#[from] LocalError),
     /// The command of `run` was not found.
     #[error("command not found: {0}")]
     NotFound(String),
@@ -75,6 +88,14 @@ impl Failure {
         }
     }
 
+    /// The socket is there and cannot be used.
+    pub fn connect(path: &Path, source: ConnectError) -> Self {
+        Self::Connect {
+            path: path.to_owned(),
+            source,
+        }
+    }
+
     /// A step that failed for the kernel's reason.
     pub fn machine(step: &'static str) -> impl FnOnce(nix::errno::Errno) -> Self {
         move |errno| Self::Machine {
@@ -92,6 +113,8 @@ impl Failure {
             | Self::NoSuchProcess(_)
             | Self::Ourselves(_)
             | Self::NoDaemon { .. }
+            | Self::Connect { .. }
+            | Self::Local(_)
             | Self::Workdir { .. }
             | Self::Spawn(_)
             | Self::File { .. }
@@ -121,21 +144,26 @@ impl Failure {
                 Some("make the directory, or name one that this user may enter".to_owned())
             }
             Self::File { .. } => Some("check the path, and whether this user may open it".to_owned()),
-            Self::Spawn(_) | Self::Machine { .. } => None,
+            Self::Connect { .. } | Self::Local(_) | Self::Spawn(_) | Self::Machine { .. } => None,
         }
     }
 
     /// The message and all its causes on one line.
     pub fn chain(&self) -> String {
-        let mut text = self.to_string();
-        let mut cause = std::error::Error::source(self);
-        while let Some(error) = cause {
-            text.push_str(": ");
-            text.push_str(&error.to_string());
-            cause = error.source();
-        }
-        text
+        error_chain(self)
     }
+}
+
+/// An error and all its causes on one line.
+pub fn error_chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
 }
 
 impl From<std::io::Error> for Failure {

@@ -11,5 +11,6 @@ pub mod ending;
 pub mod exit;
 pub mod failure;
 pub mod limits;
+pub mod local;
 pub mod output;
 pub mod plain;

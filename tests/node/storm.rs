@@ -5,7 +5,7 @@ use std::process::Stdio;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use ffrtmp_api::Report;
+use ffrtmp_governor::control::types::JobView;
 use ffrtmp_tests::{World, eventually};
 
 /// How many; a virtual machine without KVM gets fewer.
@@ -72,13 +72,12 @@ fn every_exec_of_a_storm_has_one_record_with_its_arguments() {
 }
 
 fn check(ledger: &rusqlite::Connection, total: usize) {
-    let mut query = ledger
-        .prepare("SELECT report FROM jobs WHERE closed = 1")
-        .unwrap();
+    let mut query = ledger.prepare("SELECT view FROM jobs WHERE closed = 1").unwrap();
     let rows = query.query_map([], |row| row.get::<_, String>(0)).unwrap();
     let mut seen: HashMap<usize, u32> = HashMap::new();
     for row in rows {
-        let report: Report = serde_json::from_str(&row.unwrap()).unwrap();
+        let view: JobView = serde_json::from_str(&row.unwrap()).unwrap();
+        let report = view.report;
         let command = report.command.expect("arguments");
         let id: usize = command[2].parse().unwrap();
         assert_eq!(report.exit_code, Some((id % 200) as i32), "exit code of {id}");
