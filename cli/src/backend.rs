@@ -121,6 +121,15 @@ impl Connected {
     }
 }
 
+impl Connected {
+    /// Ends an engine of this process; workloads and their limits stay.
+    pub async fn close(self) {
+        if let Self::Governor(Governor::Local(engine)) = self {
+            engine.stop().await;
+        }
+    }
+}
+
 impl Backend for Connected {
     async fn status(&self) -> Result<Status, RequestError> {
         match self {
