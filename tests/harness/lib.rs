@@ -1,1 +1,19 @@
-//! x
+//! A private world for each test: a governor with a socket, a ledger and rules of its own, and workloads whose name
+//! only its rules know. Everything a world starts or makes is gone when it is dropped.
+//!
+//! Programs are found beside the test binary, or in `FFRTMP_BIN_DIR` (a virtual machine has them elsewhere).
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a harness that cannot set the stage must fail the test"
+)]
+
+pub mod fuzz;
+mod wait;
+mod workload;
+mod world;
+
+pub use wait::eventually;
+pub use workload::{Workload, unique_name, zeroed_rusage};
+pub use world::{Options, World, bin, jobs_of};

@@ -27,6 +27,8 @@ pub mod flag {
     pub const KILLER: u32 = 8;
     /// The sender was the kernel itself.
     pub const KILLER_KERNEL: u32 = 16;
+    /// User space asks the closure iterator to take the process out of the job it was inherited into.
+    pub const WANT_ROOT: u32 = 64;
     /// The ring was full when this record's exec should have been told.
     pub const ARGV_LOST: u32 = 32;
 }

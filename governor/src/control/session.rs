@@ -113,5 +113,14 @@ pub fn lower(rules: &SessionRules) -> Result<RuleSet, RequestError> {
         .limits
         .validate()
         .map_err(|error| invalid(format!("field `limits`: {error}"), "see `ffrtmp watch --help`"))?;
-    Ok(RuleSet::default())
+    let flags = RuleSet::from_targets(&rules.targets, rules.limits.clone());
+    let Some(yaml) = &rules.yaml else { return Ok(flags) };
+    let file =
+        crate::config::parse(rules.origin.as_deref().unwrap_or("watch-config"), yaml).map_err(|error| {
+            invalid(
+                error.to_string(),
+                "correct the rules and start again; nothing was changed",
+            )
+        })?;
+    Ok(RuleSet::concat([&file.rules, &flags]))
 }

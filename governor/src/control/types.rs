@@ -218,6 +218,9 @@ pub struct SessionRules {
     /// Text of a rules file, with more than names and limits can say.
     #[serde(default)]
     pub yaml: Option<String>,
+    /// Where that text comes from, for messages.
+    #[serde(default)]
+    pub origin: Option<String>,
 }
 
 /// First line of a session's stream.

@@ -109,7 +109,7 @@ pub enum Event {
     },
 }
 
-/// Something to be done by the host.
+/// Something to be done by the host, which answers the orders for one job in the order they were given.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Effect {
     /// Drop the kernel's record of a process nobody wants; answered by nothing.
@@ -117,7 +117,8 @@ pub enum Effect {
         /// The process.
         key: ProcessKey,
     },
-    /// Make the group, write limits, move the process and its descendants. Answered by `Placed` or `PlaceFailed`.
+    /// Make the group, write limits, move the process and its descendants. Answered by `Placed` or `PlaceFailed`. For
+    /// a job that is placed already: the limits are written anew.
     Place(PlaceOrder),
     /// Read the group once more and remove it. Answered by `Retired`.
     Retire {
@@ -138,7 +139,8 @@ pub enum Effect {
         /// Whom.
         whom: Whom,
     },
-    /// Store the record; `closed` ones are answered by `Saved`.
+    /// Store the record; `closed` ones are answered by `Saved`. A job is first stored when its placement was answered,
+    /// because only then the record says which groups a later governor must clean up.
     Save {
         /// The record.
         job: Box<JobView>,

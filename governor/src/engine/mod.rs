@@ -1,8 +1,285 @@
 //! The engine: one thread that owns all state, and the handle by which everybody else talks to it.
 //!
-//! The thread waits in one epoll for the kernel's ring, process descriptors, a timer and the command eventfd. It never
-//! blocks on disk or network: the ledger and every server run elsewhere and exchange messages with it.
+//! The thread waits in one epoll for the kernel's ring, process descriptors, a timer and the command eventfd, without a
+//! timeout: nothing happens here that was not announced. It never blocks on disk or network; the ledger and every
+//! server run elsewhere and exchange messages with it.
 
+pub mod brain;
+pub mod clock;
+mod command;
 pub mod handle;
+mod intake;
+mod scan;
+mod watchdog;
 
-pub use handle::{Command, EngineHandle};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::time::Duration;
+
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
+
+use crate::core::event::{Effect, Event};
+use crate::core::redact::Redactor;
+use crate::core::rule::RuleSet;
+use crate::core::{CoreSettings, Governor};
+use crate::host::cgroup::{CgroupError, TreeOptions};
+use crate::host::kernel::{Kernel, KernelError, KernelOptions};
+use crate::host::linux::LinuxHost;
+use crate::host::process::Pinned;
+
+pub use handle::{Command, EngineHandle, SaveOrder, SaveQueue};
+
+use brain::{Brain, Outbox};
+use watchdog::{Watchdog, Watched};
+
+/// What the engine starts with.
+#[derive(Debug, Default)]
+pub struct EngineOptions {
+    /// Rules of the configuration file.
+    pub rules: RuleSet,
+    /// What is replaced in arguments before anybody sees them.
+    pub redactor: Redactor,
+    /// How the kernel programs are loaded.
+    pub kernel: KernelOptions,
+    /// Where groups are made.
+    pub tree: TreeOptions,
+    /// True in a daemon: live processes that match a rule are adopted at start.
+    pub discover: bool,
+}
+
+/// Why the engine does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The kernel programs do not run.
+    #[error("start the kernel programs")]
+    Kernel(#[from] KernelError),
+    /// The cgroup hierarchies could not be read.
+    #[error("find the control group hierarchies")]
+    Cgroup(#[from] CgroupError),
+    /// A descriptor or thread could not be made.
+    #[error("set up the event loop")]
+    Setup(#[from] std::io::Error),
+}
+
+const RING: u64 = 0;
+const WAKE: u64 = 1;
+const TIMER: u64 = 2;
+/// Tokens from here on name watched processes.
+const FIRST_PROCESS: u64 = 16;
+
+/// Entries taken from the ring before commands and deadlines get their turn.
+const BATCH: usize = 1024;
+/// Commands that may wait; more are refused with "overloaded".
+const COMMANDS: usize = 1024;
+
+/// The running engine.
+#[derive(Debug)]
+pub struct Engine {
+    handle: EngineHandle,
+    thread: std::thread::JoinHandle<()>,
+}
+
+impl Engine {
+    /// Loads the kernel programs, adopts what runs already, and starts the thread. `ledger` gets the handle, so that it
+    /// can acknowledge what it stored, and gives the queue to store into.
+    pub fn start(
+        options: EngineOptions,
+        ledger: impl FnOnce(EngineHandle) -> SaveQueue,
+    ) -> Result<Self, EngineError> {
+        let kernel = Kernel::load(&options.kernel)?;
+        let (sender, commands) = sync_channel(COMMANDS);
+        let wake = Arc::new(OwnedFd::from(
+            EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)
+                .map_err(std::io::Error::from)?,
+        ));
+        let handle = EngineHandle::new(sender, Arc::clone(&wake));
+        let outbox = Outbox::new(ledger(handle.clone()));
+        let mut core = Governor::new(CoreSettings {
+            redactor: options.redactor,
+            ..CoreSettings::new("kernel", clock::boot_time())
+        });
+        let mut first = Vec::new();
+        core.handle(clock::boot_ns(), Event::RulesReplaced(options.rules), &mut first);
+        let host = LinuxHost::new(kernel, options.tree, options.discover)?;
+        let mut brain = Brain { core, host, outbox };
+        brain.perform(clock::boot_ns(), first);
+        let mut worker = Worker::new(brain, commands, wake, options.discover)?;
+        worker.sync_filter();
+        let thread = std::thread::Builder::new()
+            .name("engine".to_owned())
+            .spawn(move || worker.run())?;
+        Ok(Self { handle, thread })
+    }
+
+    /// How to talk to it.
+    pub fn handle(&self) -> EngineHandle {
+        self.handle.clone()
+    }
+
+    /// True while its thread runs.
+    pub fn is_running(&self) -> bool {
+        !self.thread.is_finished()
+    }
+}
+
+/// The state of the thread.
+struct Worker {
+    brain: Brain<LinuxHost>,
+    commands: Receiver<Command>,
+    wake: Arc<OwnedFd>,
+    epoll: Epoll,
+    timer: TimerFd,
+    watchdog: Watchdog,
+    intake: intake::Intake,
+    /// Sessions opened so far.
+    sessions: u64,
+    /// When the timer goes off; 0 for never.
+    armed_ns: u64,
+    /// Asked to stop; answered when the loop has ended.
+    stop: Option<handle::Reply<()>>,
+}
+
+impl Worker {
+    fn new(
+        brain: Brain<LinuxHost>,
+        commands: Receiver<Command>,
+        wake: Arc<OwnedFd>,
+        discover: bool,
+    ) -> Result<Self, EngineError> {
+        let io = std::io::Error::from;
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(io)?;
+        let timer = TimerFd::new(
+            ClockId::CLOCK_BOOTTIME,
+            TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK,
+        )
+        .map_err(io)?;
+        let readable = |token| EpollEvent::new(EpollFlags::EPOLLIN, token);
+        epoll.add(brain.host.kernel.ring(), readable(RING)).map_err(io)?;
+        epoll.add(wake.as_fd(), readable(WAKE)).map_err(io)?;
+        epoll.add(timer.as_fd(), readable(TIMER)).map_err(io)?;
+        Ok(Self {
+            brain,
+            commands,
+            wake,
+            epoll,
+            timer,
+            watchdog: Watchdog::new(FIRST_PROCESS),
+            intake: intake::Intake::new(discover),
+            sessions: 0,
+            armed_ns: 0,
+            stop: None,
+        })
+    }
+
+    fn run(&mut self) {
+        let mut ready = [EpollEvent::empty(); 64];
+        while self.stop.is_none() {
+            self.arm_timer();
+            let count = match self.epoll.wait(&mut ready, EpollTimeout::NONE) {
+                Ok(count) => count,
+                Err(nix::errno::Errno::EINTR) => continue,
+                Err(error) => {
+                    tracing::error!(%error, "epoll failed; the engine stops, workloads run on");
+                    return;
+                }
+            };
+            for event in &ready[..count] {
+                match event.data() {
+                    RING => self.on_ring(),
+                    WAKE => self.on_wake(),
+                    TIMER => self.on_timer(),
+                    token => self.on_watched(token),
+                }
+            }
+            self.watch_groups();
+            if std::mem::take(&mut self.brain.outbox.sync_filter) {
+                self.sync_filter();
+            }
+        }
+        self.brain.host.tidy();
+        if let Some(reply) = self.stop.take() {
+            // The asker may be gone already.
+            let _gone = reply.send(());
+        }
+    }
+
+    /// Sets the timer to what the core asked for, if that changed.
+    fn arm_timer(&mut self) {
+        let Some(wanted) = self.brain.outbox.wake_at_ns.take() else {
+            return;
+        };
+        if wanted == self.armed_ns {
+            return;
+        }
+        self.armed_ns = wanted;
+        // A time of zero would disarm the timer instead of firing at once.
+        let at = Expiration::OneShot(Duration::from_nanos(wanted.max(1)).into());
+        if let Err(error) = self.timer.set(at, TimerSetTimeFlags::TFD_TIMER_ABSTIME) {
+            tracing::error!(%error, "the timer cannot be set; time limits of jobs are not enforced");
+        }
+    }
+
+    fn on_timer(&mut self) {
+        // Reading clears it; a spurious wake-up has nothing to read.
+        let _spurious = nix::unistd::read(&self.timer, &mut [0; 8]);
+        self.armed_ns = 0;
+        self.brain.feed(clock::boot_ns(), Event::DeadlinePassed);
+    }
+
+    fn on_wake(&mut self) {
+        // As above.
+        let _spurious = nix::unistd::read(self.wake.as_fd(), &mut [0; 8]);
+        while let Ok(command) = self.commands.try_recv() {
+            self.on_command(command);
+        }
+    }
+
+    /// Watches a process whose exit the programs may not tell, because it was admitted while it ran.
+    fn watch_process(&mut self, process: Pinned) {
+        let readable = EpollEvent::new(EpollFlags::EPOLLIN, self.watchdog.next_token());
+        match self.epoll.add(&process, readable) {
+            Ok(()) => self.watchdog.add(Watched::Process(process)),
+            Err(error) => {
+                let pid = process.pid();
+                tracing::warn!(%error, pid, "cannot watch the process; its exit record alone will tell");
+            }
+        }
+    }
+
+    /// Waits for the groups whose last process is on its way out.
+    fn watch_groups(&mut self) {
+        for (key, events) in std::mem::take(&mut self.brain.outbox.retiring) {
+            let changed = EpollEvent::new(EpollFlags::EPOLLPRI, self.watchdog.next_token());
+            match self.epoll.add(&events, changed) {
+                Ok(()) => self.watchdog.add(Watched::Group(key, events)),
+                Err(error) => {
+                    tracing::warn!(%error, pid = key.pid, "cannot wait for the job's group to empty")
+                }
+            }
+        }
+    }
+
+    fn on_watched(&mut self, token: u64) {
+        match self.watchdog.take(token) {
+            Some(Watched::Process(process)) => {
+                self.forget(&process);
+                self.on_process_end(&process);
+            }
+            Some(Watched::Group(key, events)) => {
+                self.forget(&events);
+                self.brain.perform(clock::boot_ns(), vec![Effect::Retire { key }]);
+            }
+            None => {}
+        }
+    }
+
+    /// Takes a descriptor out of the epoll before it is closed.
+    fn forget(&self, descriptor: &impl AsFd) {
+        if let Err(error) = self.epoll.delete(descriptor) {
+            tracing::debug!(%error, "a descriptor had left the epoll already");
+        }
+    }
+}

@@ -38,7 +38,8 @@ pub struct Report {
     pub signal: Option<u8>,
     /// Who sent that signal.
     pub killed_by: Option<Sender>,
-    /// Whether the platform did its part; `None` for a job that does not count or has not ended.
+    /// Whether the platform did its part; `None` for a job that has not ended, or whose end nobody can judge. Only
+    /// production and soak jobs with `sla_eligible` belong into a rate.
     pub platform_sla_compliant: Option<bool>,
     /// One word why.
     pub platform_sla_reason: Option<String>,

@@ -1,0 +1,236 @@
+//! `ffrtmp doctor`: what works on this machine, and why the rest does not. Reads, never changes.
+
+use std::path::Path;
+
+use ffrtmp_governor::control::types::Status;
+use serde::Serialize;
+
+use crate::args::{Format, Global};
+use crate::backend::{Backend, DEFAULT_SOCKET};
+use crate::exit::ExitCode;
+use crate::failure::Failure;
+use crate::output::{Mark, Output, Rows};
+
+/// Where the daemon's ledger is unless configured otherwise.
+const DEFAULT_LEDGER: &str = "/var/lib/ffrtmp/governor.db";
+
+/// One thing that was looked at.
+#[derive(Debug, Serialize)]
+struct Check {
+    what: &'static str,
+    state: State,
+    found: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum State {
+    Ok,
+    Warn,
+    Off,
+}
+
+impl State {
+    fn word(self) -> (Mark, &'static str) {
+        match self {
+            Self::Ok => (Mark::Good, "ok"),
+            Self::Warn => (Mark::Warn, "warn"),
+            Self::Off => (Mark::Bad, "off"),
+        }
+    }
+}
+
+/// Looks at the machine and the governor.
+pub async fn doctor(
+    global: &Global,
+    backend: &impl Backend,
+    output: &mut Output,
+) -> Result<ExitCode, Failure> {
+    let status = backend.status().await?;
+    let mut checks = machine();
+    checks.extend(governor(global, &status));
+    let verdict = verdict(&status, &checks);
+    if output.format() == Format::Json {
+        output.json(&serde_json::json!({
+            "verdict": verdict as u8,
+            "checks": checks,
+            "status": status,
+        }))?;
+        return Ok(verdict);
+    }
+    let mut rows = Rows::new(&["CHECK", "STATE", "FOUND"]);
+    for check in &checks {
+        let (mark, word) = check.state.word();
+        let word = output.paint(mark, word);
+        rows.push(vec![check.what.to_owned(), word, check.found.clone()]);
+    }
+    output.rows(&rows)?;
+    if output.format() == Format::Wide {
+        let mut counters = Rows::new(&["COUNTER", "VALUE"]);
+        for (name, value) in &status.counters {
+            counters.push(vec![name.clone(), value.to_string()]);
+        }
+        output.rows(&counters)?;
+    }
+    output.talk(match verdict {
+        ExitCode::Success => "Everything works.",
+        ExitCode::Ungoverned => "No limit that needs a control group can be enforced from here.",
+        _ => "Processes are governed; see above for what is off.",
+    });
+    Ok(verdict)
+}
+
+/// Facts of the machine, whoever governs.
+fn machine() -> Vec<Check> {
+    let mut checks = Vec::new();
+    let mut add = |what, state, found| checks.push(Check { what, state, found });
+    match nix::sys::utsname::uname() {
+        Ok(name) => add(
+            "kernel",
+            State::Ok,
+            format!(
+                "{} {}",
+                name.release().to_string_lossy(),
+                name.machine().to_string_lossy()
+            ),
+        ),
+        Err(error) => add("kernel", State::Warn, format!("uname: {}", error.desc())),
+    }
+    if Path::new("/sys/kernel/btf/vmlinux").exists() {
+        add("BTF", State::Ok, "/sys/kernel/btf/vmlinux".to_owned());
+    } else {
+        let found =
+            "no /sys/kernel/btf/vmlinux: the kernel's programs cannot be loaded (CONFIG_DEBUG_INFO_BTF)";
+        add("BTF", State::Off, found.to_owned());
+    }
+    let user = nix::unistd::geteuid();
+    if user.is_root() {
+        add("privilege", State::Ok, "root".to_owned());
+    } else {
+        let found = format!("uid {user}: no control groups, no negative nice, no kernel programs of our own");
+        add("privilege", State::Warn, found);
+    }
+    let mounts = cgroup_mounts();
+    if mounts.is_empty() {
+        add(
+            "cgroup mounts",
+            State::Off,
+            "no cgroup file system is mounted".to_owned(),
+        );
+    }
+    for mount in mounts {
+        add("cgroup mounts", State::Ok, mount);
+    }
+    checks
+}
+
+/// A line for each cgroup mount: version, place, controllers.
+fn cgroup_mounts() -> Vec<String> {
+    let mounts = procfs::process::Process::myself().and_then(|process| process.mountinfo());
+    let Ok(mounts) = mounts else {
+        return Vec::new();
+    };
+    mounts
+        .into_iter()
+        .filter_map(|mount| {
+            let place = mount.mount_point.display();
+            match mount.fs_type.as_str() {
+                "cgroup2" => {
+                    let listed = std::fs::read_to_string(mount.mount_point.join("cgroup.controllers"));
+                    let controllers = listed.unwrap_or_default();
+                    let controllers = controllers.trim();
+                    let none = if controllers.is_empty() {
+                        "no controllers"
+                    } else {
+                        controllers
+                    };
+                    Some(format!("v2 {place}: {none}"))
+                }
+                "cgroup" => {
+                    let options = mount.super_options.keys().map(String::as_str);
+                    let mut controllers: Vec<&str> = options.filter(|option| *option != "rw").collect();
+                    controllers.sort_unstable();
+                    Some(format!("v1 {place}: {}", controllers.join(",")))
+                }
+                _ => None,
+            }
+        })
+        .collect()
+}
+
+/// What the governor, or what stands in for it, says of itself.
+fn governor(global: &Global, status: &Status) -> Vec<Check> {
+    let mut checks = Vec::new();
+    let mut add = |what, state, found| checks.push(Check { what, state, found });
+    let socket = global.socket.clone().unwrap_or_else(|| DEFAULT_SOCKET.into());
+    let in_process = status.pid == std::process::id();
+    if in_process {
+        let found = match socket.exists() {
+            true if global.no_daemon => format!("{} is left alone (--no-daemon)", socket.display()),
+            true => format!("{} exists, but nobody answers", socket.display()),
+            false => format!("no daemon: {} does not exist", socket.display()),
+        };
+        add("socket", State::Warn, found);
+    } else {
+        let found = format!(
+            "{} answered by pid {}, version {}",
+            socket.display(),
+            status.pid,
+            status.version
+        );
+        add("socket", State::Ok, found);
+    }
+    let tier = match status.tier.as_str() {
+        "kernel" => State::Ok,
+        "wait" => State::Off,
+        _ => State::Warn,
+    };
+    let reason = status.tier_reason.as_ref().map(|why| format!(": {why}"));
+    add(
+        "tier",
+        tier,
+        format!("{}{}", status.tier, reason.unwrap_or_default()),
+    );
+    if status.hierarchies.is_empty() {
+        add(
+            "limits",
+            State::Off,
+            "no control group can be written from here".to_owned(),
+        );
+    }
+    for hierarchy in &status.hierarchies {
+        add("limits", State::Ok, hierarchy.clone());
+    }
+    if status.wide {
+        let found = "a rule without a name makes the kernel tell of every exec on this machine";
+        add("rules", State::Warn, found.to_owned());
+    } else {
+        add(
+            "rules",
+            State::Ok,
+            format!("{}, names: {}", status.rules, status.names.join(" ")),
+        );
+    }
+    for off in &status.off {
+        add("feature", State::Off, off.clone());
+    }
+    match std::fs::metadata(DEFAULT_LEDGER) {
+        Ok(found) => add(
+            "ledger",
+            State::Ok,
+            format!("{DEFAULT_LEDGER}, {} bytes", found.len()),
+        ),
+        Err(error) => add("ledger", State::Warn, format!("{DEFAULT_LEDGER}: {error}")),
+    }
+    checks
+}
+
+fn verdict(status: &Status, checks: &[Check]) -> ExitCode {
+    if status.hierarchies.is_empty() {
+        ExitCode::Ungoverned
+    } else if checks.iter().all(|check| check.state == State::Ok) {
+        ExitCode::Success
+    } else {
+        ExitCode::Degraded
+    }
+}

@@ -1,0 +1,381 @@
+//! Governing without a governor: what a parent, or a stranger without privilege, can do for one process.
+//!
+//! No daemon, no kernel program, no control group. Usage and status come from the parent's own wait (`run`) or from the
+//! process's descriptor (`attach`, `watch`). Nothing here is ever fatal to a workload.
+
+mod limits;
+mod scan;
+
+use std::collections::BTreeMap;
+use std::os::fd::AsFd;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use ffrtmp_abi::ProcessKey;
+use ffrtmp_api::{ExitReason, JobId, PlacementReport, Report, Usage};
+use ffrtmp_governor::control::types::{
+    AttachRequest, ErrorCode, Explain, ExplainStep, JobEvent, JobKey, JobView, ReleaseRequest, Released,
+    RequestError, Status,
+};
+use ffrtmp_governor::core::facts::{Found, ProcessFacts};
+use ffrtmp_governor::core::redact::Redactor;
+use ffrtmp_governor::core::rule::Needs;
+use ffrtmp_governor::host::process::{Pinned, ProcessError, read_stat, same_start, tick_ns};
+use ffrtmp_governor::host::procfs::{is_kernel_thread, read_facts};
+use jiff::{SignedDuration, Timestamp};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{Signal, killpg};
+use nix::time::{ClockId, clock_gettime};
+use nix::unistd::Pid;
+use tokio::sync::mpsc;
+
+use crate::backend::{Backend, WatchOrder};
+use crate::ending::{self, Seen};
+
+/// How long a process that was asked to end may take before it is killed; the predecessor's users know 5 s.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// How long an ended process's parent may take to collect it before its status counts as not seen, milliseconds.
+const COLLECT_MS: u16 = 1_000;
+
+/// Governs with what needs no governor.
+#[derive(Debug, Clone)]
+pub struct Plain {
+    why: String,
+    jobs: Arc<Mutex<BTreeMap<JobKey, Followed>>>,
+}
+
+#[derive(Debug, Clone)]
+struct Followed {
+    view: JobView,
+    process: Arc<Pinned>,
+    timed_out: bool,
+}
+
+impl Plain {
+    /// A governor of last resort; `why` says why there is no better one.
+    pub fn new(why: &str) -> Self {
+        Self {
+            why: why.to_owned(),
+            jobs: Arc::default(),
+        }
+    }
+
+    /// Why there is no better one.
+    pub fn why(&self) -> &str {
+        &self.why
+    }
+
+    fn jobs_now(&self) -> MutexGuard<'_, BTreeMap<JobKey, Followed>> {
+        self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The process, checked, and held by a descriptor that no later one of the same pid answers to.
+    fn pin(pid: u32) -> Result<(ProcessFacts, Pinned), RequestError> {
+        if pid == std::process::id() {
+            return Err(not_governable(
+                format!("process {pid} is this ffrtmp itself"),
+                "name the process to govern",
+            ));
+        }
+        let failed = |error: ProcessError| match error {
+            gone if gone.is_gone() => refuse(
+                ErrorCode::NoSuchProcess,
+                format!("process {pid} does not exist"),
+                None,
+            ),
+            // The kernel opens descriptors of thread group leaders only (pidfd_open(2)).
+            ProcessError::Call { source, .. } if matches!(source.raw_os_error(), Some(code) if code == Errno::ENOENT as i32 || code == Errno::EINVAL as i32) => {
+                not_governable(
+                    format!("{pid} is a thread, not a process"),
+                    "name its process: the Tgid line of /proc/PID/status",
+                )
+            }
+            other => refuse(ErrorCode::Failed, with_causes(&other), None),
+        };
+        let stat = read_stat(pid).map_err(failed)?;
+        if is_kernel_thread(&stat) {
+            return Err(not_governable(
+                format!("process {pid} ({}) is a thread of the kernel", stat.comm),
+                "kernel threads take no limits; name a user process",
+            ));
+        }
+        let process = Pinned::of_pid(pid).map_err(failed)?;
+        let facts = read_facts(pid, Found::Attach, Needs::default()).map_err(failed)?;
+        process.check().map_err(failed)?;
+        Ok((facts, process))
+    }
+
+    fn enforce_timeout(&self, key: JobKey, found: Found, timeout: Duration) {
+        let plain = self.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(timeout).await;
+            for signal in [Signal::SIGTERM, Signal::SIGKILL] {
+                if !plain.send(key, found, signal) {
+                    return;
+                }
+                tokio::time::sleep(GRACE).await;
+            }
+        });
+    }
+
+    /// Signals a job whose time is over. False when it has ended already.
+    fn send(&self, key: JobKey, found: Found, signal: Signal) -> bool {
+        let mut jobs = self.jobs_now();
+        let Some(job) = jobs.get_mut(&key).filter(|job| job.view.live != 0) else {
+            return false;
+        };
+        // The descriptor decides whether the process still is; only then may its group be named by number.
+        if job.process.signal(signal as i32).is_err() {
+            return false;
+        }
+        job.timed_out = true;
+        if found == Found::Run {
+            // Its group is its own (`run` makes it so). An error means that nobody is left in it.
+            let _nobody_left = killpg(Pid::from_raw(key.0.pid as i32), signal);
+        }
+        true
+    }
+
+    fn close(&self, key: JobKey, seen: &Seen) -> Option<JobView> {
+        let mut jobs = self.jobs_now();
+        let job = jobs.get_mut(&key)?;
+        if job.timed_out {
+            job.view.report.exit = Some(ExitReason::Timeout);
+        }
+        ending::complete(&mut job.view.report, seen, Timestamp::now());
+        "closed".clone_into(&mut job.view.state);
+        job.view.live = 0;
+        Some(job.view.clone())
+    }
+}
+
+impl Backend for Plain {
+    async fn status(&self) -> Result<Status, RequestError> {
+        let jobs = self.jobs_now().values().filter(|job| job.view.live != 0).count();
+        Ok(Status {
+            pid: std::process::id(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            tier: "wait".to_owned(),
+            tier_reason: Some(self.why.clone()),
+            names: Vec::new(),
+            wide: false,
+            rules: 0,
+            jobs,
+            hierarchies: Vec::new(),
+            off: vec![
+                format!("control groups: {}", self.why),
+                format!("processes started by others: {}", self.why),
+                "ledger: there is no daemon to keep it".to_owned(),
+            ],
+            counters: BTreeMap::new(),
+        })
+    }
+
+    async fn jobs(&self) -> Result<Vec<JobView>, RequestError> {
+        Ok(self.jobs_now().values().map(|job| job.view.clone()).collect())
+    }
+
+    async fn attach(&self, request: AttachRequest) -> Result<JobView, RequestError> {
+        let (facts, process) = Self::pin(request.pid)?;
+        let limits = limits::apply(&process, &request.limits);
+        let key = JobKey(facts.key);
+        let view = view_of(&request, &facts, limits, &self.why);
+        self.jobs_now().insert(
+            key,
+            Followed {
+                view: view.clone(),
+                process: Arc::new(process),
+                timed_out: false,
+            },
+        );
+        if let Some(timeout) = request.timeout_ms.filter(|&timeout| timeout != 0) {
+            self.enforce_timeout(key, request.found, Duration::from_millis(timeout));
+        }
+        Ok(view)
+    }
+
+    async fn wait(&self, key: JobKey) -> Result<JobView, RequestError> {
+        let unknown = || refuse(ErrorCode::NoSuchJob, format!("there is no job {key}"), None);
+        let process = {
+            let jobs = self.jobs_now();
+            jobs.get(&key)
+                .map(|job| job.process.clone())
+                .ok_or_else(unknown)?
+        };
+        // One thread a process: only this tier waits so, and beyond the pool's 512 threads ends are told late, not lost.
+        let waited = tokio::task::spawn_blocking(move || wait_for_end(&process)).await;
+        let (cpu_sec, seen) = waited.unwrap_or_else(|error| {
+            (
+                None,
+                Seen::Nothing(format!("the wait for its end failed: {error}")),
+            )
+        });
+        if let Some(job) = self.jobs_now().get_mut(&key) {
+            job.view.report.usage.cpu_sec = cpu_sec;
+        }
+        self.close(key, &seen).ok_or_else(unknown)
+    }
+
+    async fn explain(&self, pid: u32) -> Result<Explain, RequestError> {
+        let job = self
+            .jobs_now()
+            .values()
+            .find(|job| job.view.key.0.pid == pid)
+            .map(|job| job.view.clone());
+        if job.is_none() && read_stat(pid).is_err() {
+            return Err(refuse(
+                ErrorCode::NoSuchProcess,
+                format!("process {pid} does not exist"),
+                None,
+            ));
+        }
+        Ok(Explain {
+            pid,
+            job,
+            verdict: format!("nobody judged process {pid}: {}", self.why),
+            steps: vec![ExplainStep {
+                at_us: 0,
+                what: "no governor has seen it".to_owned(),
+            }],
+        })
+    }
+
+    async fn release(&self, _request: ReleaseRequest) -> Result<Vec<Released>, RequestError> {
+        Err(refuse(
+            ErrorCode::NoSuchJob,
+            format!("there is nothing to release: {}", self.why),
+            Some("start ffrtmp-governor; only it remembers what was done to which process"),
+        ))
+    }
+
+    async fn open_watch(&self, order: WatchOrder) -> Result<mpsc::Receiver<JobEvent>, RequestError> {
+        scan::open(self.clone(), order)
+    }
+}
+
+fn view_of(
+    request: &AttachRequest,
+    facts: &ProcessFacts,
+    limits: ffrtmp_api::LimitsReport,
+    why: &str,
+) -> JobView {
+    let mode = match request.found {
+        Found::Run => "run",
+        Found::Attach => "attach",
+        Found::Exec | Found::Adopted => "watch",
+    };
+    let redactor = Redactor::default();
+    let command = request.command.as_ref().or(facts.argv.as_ref());
+    JobView {
+        key: JobKey(facts.key),
+        found: request.found,
+        uid: facts.uid,
+        state: "running".to_owned(),
+        live: 1,
+        report: Report {
+            job_id: request.job_id.clone().unwrap_or_else(JobId::unknown),
+            pid: request.pid,
+            mode: mode.to_owned(),
+            intent: request.intent,
+            sla_eligible: request.sla_eligible,
+            command: command.map(|argv| redactor.clean(argv)),
+            start_time: start_of(request.found, facts.key),
+            end_time: None,
+            duration_sec: None,
+            exit_code: None,
+            exit_reason: None,
+            exit: None,
+            signal: None,
+            killed_by: None,
+            platform_sla_compliant: None,
+            platform_sla_reason: None,
+            limits,
+            usage: Usage::default(),
+            energy: None,
+            tier: "wait".to_owned(),
+            placement: PlacementReport {
+                mode: "none".to_owned(),
+                not_placed: Some(why.to_owned()),
+                ..PlacementReport::default()
+            },
+            rule: None,
+            class: mode.to_owned(),
+        },
+    }
+}
+
+/// A held process executes its program next, so its job starts now; any other started when /proc says.
+fn start_of(found: Found, key: ProcessKey) -> Timestamp {
+    let now = Timestamp::now();
+    if found == Found::Run {
+        return now;
+    }
+    let age = boot_ns().saturating_sub(key.start);
+    now.checked_sub(SignedDuration::from_nanos(age as i64))
+        .unwrap_or(now)
+}
+
+/// Blocks until the process has ended and its parent has collected it: its CPU seconds and its status.
+fn wait_for_end(process: &Pinned) -> (Option<f64>, Seen) {
+    if let Err(error) = poll_pidfd(process, PollFlags::POLLIN, PollTimeout::NONE) {
+        return (
+            None,
+            Seen::Nothing(format!("the wait for its end failed: {}", error.desc())),
+        );
+    }
+    // Still in /proc until its parent collects it, so this is the last chance to read its sums.
+    let cpu_sec = cpu_seconds(process.key());
+    // A descriptor reports POLLHUP, which needs no asking for, when the parent has done so.
+    let collected = poll_pidfd(process, PollFlags::empty(), PollTimeout::from(COLLECT_MS));
+    let seen = match (process.exit_info(), collected) {
+        (Some(exit), _) => Seen::Status(exit.status),
+        (None, Ok(0)) => Seen::Nothing("its parent has not collected it".to_owned()),
+        (None, _) => Seen::Nothing(
+            "it is not our child, and before Linux 6.15 only the governor sees the status of a stranger"
+                .to_owned(),
+        ),
+    };
+    (cpu_sec, seen)
+}
+
+fn poll_pidfd(process: &Pinned, flags: PollFlags, timeout: PollTimeout) -> Result<i32, Errno> {
+    loop {
+        let mut fds = [PollFd::new(process.as_fd(), flags)];
+        match poll(&mut fds, timeout) {
+            Err(Errno::EINTR) => {}
+            answered => return answered,
+        }
+    }
+}
+
+fn cpu_seconds(key: ProcessKey) -> Option<f64> {
+    let stat = read_stat(key.pid).ok()?;
+    let ticks = stat.utime + stat.stime;
+    same_start(key, stat.starttime).then(|| (ticks * tick_ns()) as f64 / 1e9)
+}
+
+/// Nanoseconds since boot, suspended time included: the clock of process starts.
+pub(crate) fn boot_ns() -> u64 {
+    clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(0, |time| Duration::from(time).as_nanos() as u64)
+}
+
+fn with_causes(error: &dyn std::error::Error) -> String {
+    match error.source() {
+        Some(cause) => format!("{error}: {}", with_causes(cause)),
+        None => error.to_string(),
+    }
+}
+
+fn refuse(code: ErrorCode, message: String, hint: Option<&str>) -> RequestError {
+    RequestError {
+        code,
+        message,
+        hint: hint.map(ToOwned::to_owned),
+    }
+}
+
+fn not_governable(message: String, hint: &str) -> RequestError {
+    refuse(ErrorCode::NotGovernable, message, Some(hint))
+}

@@ -1,0 +1,112 @@
+//! What the binary says of itself and of wrong command lines, word for word.
+
+use std::process::Command;
+
+fn ffrtmp(args: &[&str]) -> (i32, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_ffrtmp"))
+        .args(args)
+        .env_remove("FFRTMP_SOCKET")
+        .env("COLUMNS", "110")
+        .output()
+        .unwrap();
+    let text = String::from_utf8(if output.stdout.is_empty() {
+        output.stderr
+    } else {
+        output.stdout
+    });
+    (output.status.code().unwrap(), text.unwrap())
+}
+
+#[test]
+fn every_verb_explains_itself() {
+    for verb in [
+        "run",
+        "attach",
+        "watch",
+        "ps",
+        "explain",
+        "release",
+        "rules",
+        "doctor",
+        "completions",
+        "",
+    ] {
+        let args: Vec<&str> = [verb, "--help"]
+            .into_iter()
+            .filter(|word| !word.is_empty())
+            .collect();
+        let (status, text) = ffrtmp(&args);
+        assert_eq!(status, 0);
+        insta::assert_snapshot!(
+            format!("help_{}", if verb.is_empty() { "ffrtmp" } else { verb }),
+            text
+        );
+    }
+}
+
+#[test]
+fn wrong_command_lines_name_the_flag_and_what_it_takes() {
+    let mut text = String::new();
+    for line in [
+        "run",
+        "run true",
+        "run --nice 20 -- true",
+        "run --nice x -- true",
+        "run --cpu-weight 0 -- true",
+        "run --cpu-quota -5 -- true",
+        "run --memory-limit -1 -- true",
+        "run --memory-max -1 -- true",
+        "run --cpu-weight -1 -- true",
+        "run --cpu-quota 1.5 -- true",
+        "run --cpu-quota 999999 -- true",
+        "run --cpu-max 5 -- true",
+        "run --memory-limit 4G -- true",
+        "run --memory-max 4096 -- true",
+        "run --io-weight 101 -- true",
+        "run --io-max fast -- true",
+        "run --oom-score 2000 -- true",
+        "run --cpu-set 3-1 -- true",
+        "run --pids-max 0 -- true",
+        "run --io-priority best -- true",
+        "run --timeout 5 -- true",
+        "run --intent prod -- true",
+        "run --preset fast -- true",
+        "run --job-id ../etc -- true",
+        "run --job-id a/b -- true",
+        "run --workdir /nonexistent -- true",
+        "run --unknown -- true",
+        "attach",
+        "attach --pid 0",
+        "attach --pid x",
+        "attach --pid -1",
+        "attach --pid 2147483647",
+        "attach --pid 99999999999",
+        "watch --scan-interval 0s",
+        "watch --target /usr/bin/ffmpeg",
+        "watch --watch-config /nonexistent.yaml",
+        "release",
+        "release --all x",
+        "explain",
+        "rules test /nonexistent.yaml",
+        "ps --socket /nonexistent.sock",
+        "bogus",
+    ] {
+        let args: Vec<String> = shlex::split(line).unwrap();
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        let (status, said) = ffrtmp(&args);
+        text += &format!("$ ffrtmp {line}\n{}\n[{status}]\n\n", said.trim_end());
+    }
+    insta::assert_snapshot!("errors", text);
+}
+
+#[test]
+fn a_completion_script_and_a_manual_page_exist_for_every_verb() {
+    let (status, script) = ffrtmp(&["completions", "bash"]);
+    assert_eq!(status, 0);
+    assert!(script.contains("--cpu-quota") && script.contains("watch"));
+    let dir = tempfile::tempdir().unwrap();
+    assert_eq!(ffrtmp(&["man", "--dir", dir.path().to_str().unwrap()]).0, 0);
+    for page in ["ffrtmp.1", "ffrtmp-run.1", "ffrtmp-watch.1", "ffrtmp-doctor.1"] {
+        assert!(dir.path().join(page).exists(), "{page}");
+    }
+}

@@ -1,0 +1,163 @@
+//! Walks every example of the predecessor's user documents: each parses, and means what the document says.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use clap::Parser;
+use ffrtmp_api::{Intent, Limits};
+use ffrtmp_cli::args::{Cli, Verb};
+use ffrtmp_cli::limits::resolve;
+
+const EXAMPLES: &str = include_str!("data/seed-examples.txt");
+const DEVIATIONS: &str = include_str!("../../docs/seed-deviations.md");
+
+/// What the documents' placeholders stand for here.
+const PLACEHOLDERS: [(&str, &str); 8] = [
+    ("$GSTREAMER_PID", "4242"),
+    ("<PID>", "4242"),
+    ("legacy-$pid", "legacy-4242"),
+    ("$pid", "4242"),
+    ("$JOB_ID", "job-12345"),
+    ("$CPU_QUOTA", "200"),
+    ("$MEMORY_LIMIT", "4096"),
+    ("%N", "wrapped-service"),
+];
+
+struct Example {
+    words: Vec<String>,
+    meaning: String,
+    deviations: BTreeSet<String>,
+}
+
+fn examples() -> Vec<Example> {
+    let mut examples: Vec<Example> = Vec::new();
+    for line in EXAMPLES.lines() {
+        let Some((mark, rest)) = line.split_once(' ') else {
+            assert!(line.is_empty() || line == "#", "not understood: {line}");
+            continue;
+        };
+        match mark {
+            "#" => {}
+            "$" => examples.push(Example {
+                words: shlex::split(rest)
+                    .unwrap()
+                    .iter()
+                    .map(|word| filled(word))
+                    .collect(),
+                meaning: String::new(),
+                deviations: BTreeSet::new(),
+            }),
+            "=" => examples.last_mut().unwrap().meaning = rest.to_owned(),
+            "!" => examples
+                .last_mut()
+                .unwrap()
+                .deviations
+                .extend(rest.split(' ').map(str::to_owned)),
+            _ => panic!("not understood: {line}"),
+        }
+    }
+    examples
+}
+
+fn filled(word: &str) -> String {
+    let found = PLACEHOLDERS.iter().find(|(placeholder, _)| *placeholder == word);
+    found.map_or(word, |(_, value)| value).to_owned()
+}
+
+/// The options in the notation of the data file, in a fixed order.
+fn meaning(verb: &Verb) -> String {
+    let mut words = Vec::new();
+    match verb {
+        Verb::Run(run) => {
+            words.push("run".to_owned());
+            words.extend(job(&run.job));
+            words.extend(limits(&resolve(&run.limits)));
+            assert!(run.timeout.is_none() && !run.interactive && run.workdir.is_none());
+            words.extend(run.job.json.then(|| "json".to_owned()));
+            words.push("--".to_owned());
+            words.extend(run.command.iter().map(|word| word.to_str().unwrap().to_owned()));
+        }
+        Verb::Attach(attach) => {
+            words.push("attach".to_owned());
+            words.push(format!("pid={}", attach.pid));
+            words.extend(job(&attach.job));
+            words.extend(limits(&resolve(&attach.limits)));
+            words.extend(attach.job.json.then(|| "json".to_owned()));
+        }
+        Verb::Watch(watch) => {
+            words.push("watch".to_owned());
+            if watch.scan_interval != Duration::from_secs(10) {
+                words.push(format!("scan_interval={}s", watch.scan_interval.as_secs()));
+            }
+            if watch.target != ["ffmpeg", "gst-launch-1.0"] {
+                words.push(format!("target={}", watch.target.join(",")));
+            }
+            words.extend(limits(&watch.limits()));
+        }
+        other => panic!("{other:?} is none of the documents' verbs"),
+    }
+    canonical(&words)
+}
+
+fn job(job: &ffrtmp_cli::args::JobFlags) -> Vec<String> {
+    let intent = Intent::from(job.intent);
+    let mut words = Vec::new();
+    words.extend(job.job_id.as_ref().map(|id| format!("job_id={id}")));
+    words.extend(job.sla_eligible.then(|| "sla_eligible".to_owned()));
+    words.extend((intent != Intent::Production).then(|| format!("intent={intent}")));
+    words
+}
+
+fn limits(limits: &Limits) -> Vec<String> {
+    let value = serde_json::to_value(limits).unwrap();
+    let fields = value.as_object().unwrap();
+    fields
+        .iter()
+        .map(|(name, value)| match name.as_str() {
+            "cpu_max" => format!("cpu_max={}", limits.cpu_max.unwrap()),
+            _ => format!("{name}={value}"),
+        })
+        .collect()
+}
+
+/// Options sorted, the command as it is; `--` parts them.
+fn canonical(words: &[String]) -> String {
+    let end = words.iter().position(|word| word == "--").unwrap_or(words.len());
+    let (options, command) = words.split_at(end);
+    let mut options = options.to_vec();
+    options[1..].sort();
+    let mut all = options;
+    all.extend_from_slice(command);
+    format!("{all:?}")
+}
+
+#[test]
+fn every_example_means_what_its_document_says() {
+    let examples = examples();
+    // Every one of the three documents, those that stand in one of them twice once.
+    assert_eq!(examples.len(), 67);
+    for example in examples {
+        let parsed = Cli::try_parse_from(&example.words);
+        if example.meaning == "help" {
+            assert_eq!(parsed.unwrap_err().kind(), clap::error::ErrorKind::DisplayHelp);
+            continue;
+        }
+        let parsed = parsed.unwrap_or_else(|error| panic!("{:?}: {error}", example.words));
+        let wanted = canonical(&shlex::split(&example.meaning).unwrap());
+        assert_eq!(meaning(&parsed.verb), wanted, "{:?}", example.words);
+    }
+}
+
+#[test]
+fn the_list_of_deviations_and_the_examples_name_each_other() {
+    let marked: BTreeSet<String> = examples()
+        .into_iter()
+        .flat_map(|example| example.deviations)
+        .collect();
+    let listed: BTreeSet<String> = DEVIATIONS
+        .lines()
+        .filter_map(|line| line.strip_prefix("## "))
+        .map(|heading| heading.split_once(':').unwrap().0.to_owned())
+        .collect();
+    assert_eq!(marked, listed);
+}

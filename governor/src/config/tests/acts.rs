@@ -1,0 +1,410 @@
+//! Every key of the predecessor's file, and every key of ours, changes what happens.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ffrtmp_abi::ProcessKey;
+use ffrtmp_api::{Intent, IoClass, IoPriority, Limits};
+
+use super::super::{Config, ConfigError, LogFormat, LogLevel, load, parse};
+use crate::core::facts::{Found, ProcessFacts};
+use crate::core::rule::{Action, Decision, PlacementMode};
+
+fn config(text: &str) -> Config {
+    parse("f.yaml", text).unwrap_or_else(|error| panic!("{text}\n{error}"))
+}
+
+fn facts(basename: &str) -> ProcessFacts {
+    ProcessFacts {
+        key: ProcessKey::new(42, 1),
+        found: Found::Exec,
+        started_ns: 0,
+        ppid: 7,
+        uid: 1000,
+        user: Some("bob".to_owned()),
+        basename: basename.to_owned(),
+        filename: format!("/usr/bin/{basename}"),
+        argv: Some(vec![
+            basename.to_owned(),
+            "-i".to_owned(),
+            "rtmp://h/app".to_owned(),
+        ]),
+        parent: Some("nginx".to_owned()),
+        cwd: Some(PathBuf::from("/srv/media/in")),
+        cgroup: Some("/system.slice/docker-1.scope".to_owned()),
+        container: Some("docker".to_owned()),
+    }
+}
+
+fn decide(text: &str, basename: &str, age_ms: u64) -> Decision {
+    config(text).rules.decide(&facts(basename), age_ms)
+}
+
+fn action(text: &str, basename: &str) -> Action {
+    match decide(text, basename, 60_000) {
+        Decision::Govern(action) => action,
+        other => panic!("{text}\n{other:?}"),
+    }
+}
+
+fn limits(text: &str) -> Limits {
+    action(text, "ffmpeg").limits
+}
+
+/// `govern`, `later`, or `ignore`.
+fn outcome(text: &str, age_ms: u64) -> &'static str {
+    match decide(text, "ffmpeg", age_ms) {
+        Decision::Govern(_) => "govern",
+        Decision::Later { .. } => "later",
+        Decision::Ignore { .. } => "ignore",
+    }
+}
+
+#[test]
+fn an_empty_file_is_the_default() {
+    for text in [
+        "",
+        "\n",
+        "# nothing\n",
+        "---\n",
+        "~\n",
+        "rules:\n",
+        "filters:\ncommands:\n",
+    ] {
+        let empty = config(text);
+        assert_eq!(empty.rules.names(), ["ffmpeg", "gst-launch-1.0"], "{text:?}");
+        assert_eq!(empty.listen.to_string(), "127.0.0.1:9091");
+        assert_eq!(empty.socket, Path::new("/run/ffrtmp/governor.sock"));
+        assert_eq!(empty.ledger, Path::new("/var/lib/ffrtmp/governor.db"));
+        assert_eq!(empty.records, 65_536);
+        assert_eq!(empty.scan_interval, Duration::from_secs(10));
+        assert!(limits(text).is_empty());
+    }
+}
+
+#[test]
+fn every_daemon_key_acts() {
+    let config = config(
+        "listen: '[::1]:9100'\nsocket: /tmp/s.sock\nledger: /tmp/l.db\nretention: 7d\nrecords: 2048\n\
+         scan_interval: 3s\ncgroup: {base: /media.slice/}\nlog: {format: json, level: debug}\n\
+         redact: {patterns: ['job-(\\d+)'], defaults: false}\n",
+    );
+    assert_eq!(config.listen.to_string(), "[::1]:9100");
+    assert_eq!(config.socket, Path::new("/tmp/s.sock"));
+    assert_eq!(config.ledger, Path::new("/tmp/l.db"));
+    assert_eq!(config.retention, Duration::from_hours(7 * 24));
+    assert_eq!(config.records, 2048);
+    assert_eq!(config.scan_interval, Duration::from_secs(3));
+    assert_eq!(config.cgroup_base.as_deref(), Some(Path::new("media.slice")));
+    assert_eq!(config.log_format, LogFormat::Json);
+    assert_eq!(config.log_level, LogLevel::Debug);
+    assert_eq!(
+        config.redaction.text("job-17 -password x rtmp://h/a/key"),
+        "job-*** -password x rtmp://h/a/key"
+    );
+    let both = super::super::parse("f", "redact: {patterns: [abc]}").unwrap();
+    assert_eq!(both.redaction.text("abc rtmp://h/a/key"), "*** rtmp://h/a/***");
+}
+
+#[test]
+fn targets_are_the_commands_given_and_those_with_a_block_of_their_own() {
+    let names = |text: &str| config(text).rules.names();
+    assert_eq!(names("target_commands: [ffmpeg, x265]"), ["ffmpeg", "x265"]);
+    assert_eq!(names("target_commands: []"), Vec::<String>::new());
+    assert_eq!(
+        names("target_commands: [ffmpeg, ffmpeg, /opt/bin/enc]"),
+        ["enc", "ffmpeg"]
+    );
+    assert_eq!(names("commands: {x265: }"), ["ffmpeg", "gst-launch-1.0", "x265"]);
+    assert_eq!(names("target_commands: [a]\ncommands: {b: {}}"), ["a", "b"]);
+    assert_eq!(names("rules: [{commands: [a]}]"), ["a"]);
+    assert_eq!(
+        names("rules: [{commands: [a]}]\ndefault_limits: {nice: 1}"),
+        ["a", "ffmpeg", "gst-launch-1.0"]
+    );
+    assert_eq!(names("rules: []"), Vec::<String>::new());
+}
+
+#[test]
+fn every_limit_acts_in_both_spellings() {
+    type Read = fn(&Limits) -> String;
+    let cases: &[(&str, Read, &str)] = &[
+        (
+            "cpu_quota: 150",
+            |l| l.cpu_max.unwrap().to_string(),
+            "150000 100000",
+        ),
+        (
+            "cpu_quota: 102400",
+            |l| l.cpu_max.unwrap().to_string(),
+            "102400000 100000",
+        ),
+        (
+            "cpu_max: 50000 200000",
+            |l| l.cpu_max.unwrap().to_string(),
+            "50000 200000",
+        ),
+        (
+            "cpu_max: 50000",
+            |l| l.cpu_max.unwrap().to_string(),
+            "50000 100000",
+        ),
+        ("cpu_weight: 200", |l| l.cpu_weight.unwrap().to_string(), "200"),
+        (
+            "memory_limit: 2048",
+            |l| l.memory_max.unwrap().to_string(),
+            "2147483648",
+        ),
+        (
+            "memory_limit: '512'",
+            |l| l.memory_max.unwrap().to_string(),
+            "536870912",
+        ),
+        (
+            "memory_limit: 2GiB",
+            |l| l.memory_max.unwrap().to_string(),
+            "2147483648",
+        ),
+        (
+            "memory_limit: 1.5G",
+            |l| l.memory_max.unwrap().to_string(),
+            "1610612736",
+        ),
+        (
+            "memory_max: 1048576",
+            |l| l.memory_max.unwrap().to_string(),
+            "1048576",
+        ),
+        (
+            "memory_max: 512M",
+            |l| l.memory_max.unwrap().to_string(),
+            "536870912",
+        ),
+        ("io_weight: 75", |l| l.io_weight.unwrap().to_string(), "75"),
+        (
+            "io_max: 8:0 rbps=1048576 wiops=max",
+            |l| l.io_max.clone().unwrap(),
+            "8:0 rbps=1048576 wiops=max",
+        ),
+        ("pids_max: 64", |l| l.pids_max.unwrap().to_string(), "64"),
+        ("cpu_set: 0-1,4", |l| l.cpu_set.clone().unwrap(), "0-1,4"),
+        ("cpu_set: 3", |l| l.cpu_set.clone().unwrap(), "3"),
+        ("nice: -5", |l| l.nice.unwrap().to_string(), "-5"),
+        (
+            "oom_score_adj: 500",
+            |l| l.oom_score_adj.unwrap().to_string(),
+            "500",
+        ),
+        (
+            "oom_score: -100",
+            |l| l.oom_score_adj.unwrap().to_string(),
+            "-100",
+        ),
+    ];
+    for (line, read, want) in cases {
+        assert_eq!(
+            read(&limits(&format!("default_limits:\n  {line}\n"))),
+            *want,
+            "{line}"
+        );
+        let rule = format!("rules:\n  - commands: [ffmpeg]\n    limits:\n      {line}\n");
+        assert_eq!(read(&limits(&rule)), *want, "{line}");
+    }
+}
+
+#[test]
+fn io_priorities_have_a_class_and_a_level() {
+    for (text, class, level) in [
+        ("best-effort", IoClass::BestEffort, 4),
+        ("best-effort:7", IoClass::BestEffort, 7),
+        ("realtime:0", IoClass::Realtime, 0),
+        ("idle", IoClass::Idle, 0),
+    ] {
+        let priority = limits(&format!("default_limits: {{io_priority: '{text}'}}")).io_priority;
+        assert_eq!(priority, Some(IoPriority { class, level }));
+    }
+}
+
+#[test]
+fn zero_and_max_mean_no_limit() {
+    for line in [
+        "cpu_quota: 0",
+        "cpu_max: max",
+        "memory_limit: 0",
+        "memory_max: 0",
+        "io_weight: 0",
+    ] {
+        assert!(
+            limits(&format!("default_limits: {{{line}}}")).is_empty(),
+            "{line}"
+        );
+    }
+}
+
+#[test]
+fn a_commands_limits_replace_the_default_ones_key_by_key() {
+    let text = "default_limits: {cpu_quota: 200, memory_limit: 1024, io_weight: 10, nice: 5}\n\
+                commands:\n  ffmpeg:\n    limits: {cpu_max: 50000 100000, memory_limit: 0, io_weight: 0}\n";
+    let own = limits(text);
+    assert_eq!(own.cpu_max.unwrap().to_string(), "50000 100000");
+    assert_eq!((own.memory_max, own.io_weight, own.nice), (None, None, Some(5)));
+    let other = action(text, "gst-launch-1.0").limits;
+    assert_eq!(other.cpu_max.unwrap().to_string(), "200000 100000");
+    assert_eq!((other.memory_max, other.io_weight), (Some(1 << 30), Some(10)));
+    let lifted = limits("default_limits: {cpu_quota: 200}\ncommands: {ffmpeg: {limits: {cpu_quota: 0}}}");
+    assert_eq!(lifted.cpu_max, None);
+}
+
+/// A filter, what it makes of the facts, and a value of the same key that makes the opposite of them.
+const FILTERS: &[(&str, &str, &str)] = &[
+    ("allowed_users: [bob]", "govern", "allowed_users: [alice]"),
+    ("allowed_users: [1000]", "govern", "allowed_users: [1001]"),
+    ("blocked_users: [bob]", "ignore", "blocked_users: [alice]"),
+    ("allowed_uids: [1000]", "govern", "allowed_uids: [0]"),
+    ("blocked_uids: [1000]", "ignore", "blocked_uids: [0]"),
+    ("allowed_parents: [7]", "govern", "allowed_parents: [1]"),
+    ("allowed_parents: [nginx]", "govern", "allowed_parents: [sshd]"),
+    ("allowed_parents: ['7']", "govern", "allowed_parents: ['8']"),
+    ("blocked_parents: [7]", "ignore", "blocked_parents: [1]"),
+    ("blocked_parents: [nginx]", "ignore", "blocked_parents: [sshd]"),
+    ("min_runtime: 60s", "govern", "min_runtime: 61s"),
+    ("max_runtime: 1m", "govern", "max_runtime: 59s"),
+    ("allowed_dirs: [/srv/media]", "govern", "allowed_dirs: [/srv/med]"),
+    ("blocked_dirs: [/srv]", "ignore", "blocked_dirs: [/home]"),
+    (
+        "allowed_cgroups: [/system.slice]",
+        "govern",
+        "allowed_cgroups: [/user.slice]",
+    ),
+    (
+        "blocked_cgroups: [/system.slice]",
+        "ignore",
+        "blocked_cgroups: [/user.slice]",
+    ),
+    ("cgroup_regex: docker", "govern", "cgroup_regex: ^/user"),
+    ("argv: rtmps?://", "govern", "argv: srt://"),
+    ("blocked_argv: rtmps?://", "ignore", "blocked_argv: srt://"),
+    ("container: true", "govern", "container: false"),
+    ("container: [docker]", "govern", "container: [lxc]"),
+];
+
+#[test]
+fn every_filter_acts_globally_for_one_command_and_in_a_rule() {
+    for (filter, want, opposite) in FILTERS {
+        for (line, govern) in [(filter, *want == "govern"), (opposite, *want != "govern")] {
+            for text in [
+                format!("filters:\n  {line}\n"),
+                format!("commands:\n  ffmpeg:\n    filters:\n      {line}\n"),
+                format!("filters:\n  {line}\ncommands:\n  ffmpeg:\n    limits: {{nice: 1}}\n"),
+                format!("rules:\n  - commands: [ffmpeg]\n    filters:\n      {line}\n"),
+            ] {
+                assert_eq!(outcome(&text, 60_000) == "govern", govern, "{text}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_commands_filter_replaces_the_global_one_of_the_same_key_and_no_other() {
+    for (filter, want, opposite) in FILTERS {
+        let text = format!("filters:\n  {opposite}\ncommands:\n  ffmpeg:\n    filters:\n      {filter}\n");
+        assert_eq!(outcome(&text, 60_000), *want, "{text}");
+    }
+    let other_key = "filters: {blocked_uids: [1000]}\ncommands: {ffmpeg: {filters: {allowed_users: [bob]}}}";
+    assert_eq!(outcome(other_key, 0), "ignore");
+    let lifted = "filters: {blocked_uids: [1000]}\ncommands: {ffmpeg: {filters: {blocked_uids: []}}}";
+    assert_eq!(outcome(lifted, 0), "govern");
+    assert!(matches!(
+        decide(lifted, "gst-launch-1.0", 0),
+        Decision::Ignore { .. }
+    ));
+}
+
+#[test]
+fn a_process_younger_than_min_runtime_is_asked_about_again_at_that_age() {
+    let text = "filters: {min_runtime: 5s}\ncommands: {ffmpeg: {filters: {min_runtime: 1m30s}}}";
+    assert_eq!(decide(text, "ffmpeg", 0), Decision::Later { age_ms: 90_000 });
+    assert_eq!(
+        decide(text, "gst-launch-1.0", 4_999),
+        Decision::Later { age_ms: 5_000 }
+    );
+    assert_eq!(outcome("filters: {min_runtime: 0}", 0), "govern");
+}
+
+#[test]
+fn every_key_of_a_rule_acts() {
+    let text = "rules:\n  - name: live\n    commands: [ffmpeg]\n    class: live\n    limits: {nice: 1}\n    \
+                placement: in-place\n    admission: event\n    intent: soak\n    sla_eligible: true\n    \
+                on_foreign_move: accept\n  - files: [/usr/bin/x]\n  - wide: true\n";
+    let live = action(text, "ffmpeg");
+    assert_eq!((live.rule.as_str(), live.class.as_str()), ("live", "live"));
+    assert_eq!(live.placement, Some(PlacementMode::InPlace));
+    assert_eq!((live.intent, live.sla_eligible), (Intent::Soak, true));
+    let by_path = action(text, "x");
+    assert_eq!(
+        (by_path.rule.as_str(), by_path.class.as_str()),
+        ("rule-2", "default")
+    );
+    assert_eq!(
+        (by_path.placement, by_path.intent, by_path.sla_eligible),
+        (None, Intent::Production, false)
+    );
+    assert_eq!(action(text, "anything").rule, "rule-3");
+    assert!(config(text).rules.wide());
+    for (word, mode) in [
+        ("place", PlacementMode::Place),
+        ("scope", PlacementMode::Scope),
+        ("observe", PlacementMode::Observe),
+    ] {
+        let text = format!("rules: [{{commands: [ffmpeg], placement: {word}}}]");
+        assert_eq!(action(&text, "ffmpeg").placement, Some(mode));
+    }
+}
+
+#[test]
+fn explicit_rules_stand_before_the_targets() {
+    let text = "rules: [{name: mine, commands: [ffmpeg], filters: {allowed_users: [alice]}}]\n\
+                target_commands: [ffmpeg]\n";
+    assert_eq!(action(text, "ffmpeg").rule, "target:ffmpeg");
+    assert_eq!(action(&text.replace("alice", "bob"), "ffmpeg").rule, "mine");
+}
+
+#[test]
+fn anchors_and_merges_work_as_yaml_says() {
+    let text = "default_limits: &limits {nice: 3, cpu_weight: 50}\n\
+                commands: {ffmpeg: {limits: {<<: *limits, nice: 4}}}\n";
+    assert_eq!((limits(text).nice, limits(text).cpu_weight), (Some(4), Some(50)));
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let missing = dir.path().join("none.yaml");
+    let error = load(&missing).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        format!("cannot read configuration {}", missing.display())
+    );
+    assert!(std::error::Error::source(&error).is_some());
+
+    let large = dir.path().join("large.yaml");
+    std::fs::write(&large, "#".repeat((1 << 20) + 1)).unwrap();
+    assert!(matches!(load(&large), Err(ConfigError::Read { .. })));
+    std::fs::write(&large, b"listen: \xff\xfe").unwrap();
+    assert!(matches!(load(&large), Err(ConfigError::Read { .. })));
+    std::fs::write(&large, "listen: x").unwrap();
+    assert!(
+        load(&large)
+            .unwrap_err()
+            .to_string()
+            .starts_with(&format!("{}:1:9: listen: ", large.display()))
+    );
+}
+
+#[test]
+fn control_characters_of_a_file_never_reach_the_message() {
+    let error = parse("f.yaml", "\"\\e[31m\": 1\n").unwrap_err().to_string();
+    assert!(!error.contains('\u{1b}'), "{error:?}");
+    let error = parse("f.yaml", "listen: \"\\e[31m\"\n").unwrap_err().to_string();
+    assert!(!error.contains('\u{1b}'), "{error:?}");
+}

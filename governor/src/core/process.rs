@@ -1,0 +1,399 @@
+//! What processes do: they appear, execute, are moved, end. Reactors of [`Governor`], one an event.
+//!
+//! Kernel events may come twice, late, or in the wrong order; each reactor takes what is new in one and drops the rest.
+
+use ffrtmp_abi::ProcessKey;
+use ffrtmp_api::{Intent, JobId, Limits};
+
+use super::deadline::Due;
+use super::event::{Effect, ExitFacts, KernelUsage, PlaceOrder, Placement};
+use super::explain::appearance;
+use super::facts::{Found, ProcessFacts};
+use super::job::{State, Trigger};
+use super::record::{Job, Notes};
+use super::redact::{Redactor, harmless};
+use super::rule::{Action, Decision, PlacementMode};
+use super::{Early, Governor, Ignored};
+use crate::control::types::Happened;
+
+/// What a job is opened with: a rule's action or somebody's request.
+pub(super) struct Opening {
+    pub(super) id: JobId,
+    pub(super) rule: Option<String>,
+    pub(super) class: String,
+    pub(super) limits: Limits,
+    pub(super) placement: Option<PlacementMode>,
+    pub(super) intent: Intent,
+    pub(super) sla_eligible: bool,
+    /// Arguments, where the request knows them better than the process does.
+    pub(super) command: Option<Vec<String>>,
+}
+
+impl Governor {
+    /// A process that is known already is left as it is: a resync tells of every record again. One whose record is on
+    /// disk is only dropped once more, because the earlier order may have been lost with a restart of the host.
+    pub(super) fn on_appeared(&mut self, now_ns: u64, facts: ProcessFacts, effects: &mut Vec<Effect>) {
+        let key = facts.key;
+        if self.jobs.contains_key(&key) {
+            return;
+        }
+        if self.closed.get(key).is_some() {
+            effects.push(Effect::DropRecord { key });
+            return;
+        }
+        if self.ignored.get(key).is_some_and(|ignored| ignored.ended) {
+            self.strays += 1;
+            effects.push(Effect::Forget { key });
+            return;
+        }
+        self.judge(now_ns, facts, effects);
+    }
+
+    /// Asks the rules and does as they say.
+    pub(super) fn judge(&mut self, now_ns: u64, facts: ProcessFacts, effects: &mut Vec<Effect>) {
+        let key = facts.key;
+        let age_ns = now_ns.saturating_sub(facts.started_ns);
+        self.waiting.remove(&key);
+        self.deadlines.clear(key);
+        match self.rules.decide(&facts, age_ns / 1_000_000) {
+            Decision::Govern(action) => self.govern(now_ns, &facts, action, effects),
+            Decision::Ignore { why } => self.ignore(now_ns, &facts, why, effects),
+            Decision::Later { age_ms } => {
+                let at_ns = facts.started_ns.saturating_add(age_ms.saturating_mul(1_000_000));
+                if self.early.get(key).is_some() {
+                    self.ignore(now_ns, &facts, ended_young(age_ms), effects);
+                } else if now_ns < at_ns {
+                    self.ignored.remove(key);
+                    self.deadlines.set(key, at_ns, Due::Judge);
+                    self.waiting.insert(key, facts);
+                } else {
+                    // Waiting for an age that has passed would wake us without end.
+                    let why = format!("a rule waits for the age of {age_ms} ms, which has passed");
+                    self.ignore(now_ns, &facts, why, effects);
+                }
+            }
+        }
+    }
+
+    fn ignore(&mut self, now_ns: u64, facts: &ProcessFacts, why: String, effects: &mut Vec<Effect>) {
+        let ended = self.early.remove(facts.key).is_some();
+        let ignored = Ignored {
+            appearance: appearance(facts),
+            why,
+            judged_us: now_ns.saturating_sub(facts.started_ns) / 1_000,
+            ended,
+        };
+        self.ignored.insert(facts.key, ignored);
+        effects.push(Effect::Forget { key: facts.key });
+    }
+
+    fn govern(&mut self, now_ns: u64, facts: &ProcessFacts, action: Action, effects: &mut Vec<Effect>) {
+        let opening = Opening {
+            id: self.auto_id(&facts.basename, facts.key.pid),
+            rule: Some(action.rule),
+            class: action.class,
+            limits: action.limits,
+            placement: action.placement,
+            intent: action.intent,
+            sla_eligible: action.sla_eligible,
+            command: None,
+        };
+        self.open(now_ns, facts, opening, effects);
+        self.publish(facts.key, Happened::Discovered, effects);
+        self.replay_end(now_ns, facts.key, effects);
+    }
+
+    /// `auto-COMMAND-PID`; a number follows when the pid was reused while children of its earlier owner live on.
+    pub(super) fn auto_id(&self, basename: &str, pid: u32) -> JobId {
+        let plain = JobId::auto(basename, pid);
+        let mut id = plain.clone();
+        let mut number = 2_u32;
+        while self.ids.contains_key(&id) {
+            match JobId::parse(&format!("{plain}-{number}")) {
+                Ok(next) => id = next,
+                Err(_too_long) => return JobId::unknown(),
+            }
+            number = number.saturating_add(1);
+        }
+        id
+    }
+
+    /// Makes a job of a process and orders its placement. The order comes first among the effects, because the
+    /// microseconds until the limits hold are what counts.
+    pub(super) fn open(
+        &mut self,
+        now_ns: u64,
+        facts: &ProcessFacts,
+        opening: Opening,
+        effects: &mut Vec<Effect>,
+    ) {
+        let key = facts.key;
+        let mut job = new_job(now_ns, facts, opening, &self.settings.redactor);
+        job.note(job.origin_ns, appearance(facts));
+        if let Some(rule) = &job.rule {
+            let matched = format!("rule `{rule}` matched: class `{}`", job.class);
+            job.note(now_ns, matched);
+        }
+        if job.mode == PlacementMode::Scope {
+            // Limits that need no group are better than none, and the process stays where its unit can stop it.
+            job.mode = PlacementMode::InPlace;
+            let why = "placement `scope` is not built in this version, so the process stays in its own unit";
+            job.warnings.push(why.to_owned());
+            job.note(now_ns, format!("warning: {why}"));
+        }
+        self.adopt(job);
+        self.order_placement(now_ns, key, facts.container.as_deref(), effects);
+    }
+
+    /// Takes a job into the books.
+    pub(super) fn adopt(&mut self, job: Job) {
+        self.ignored.remove(job.key);
+        if job.id != JobId::unknown() {
+            self.ids.insert(job.id.clone(), job.key);
+        }
+        self.jobs.insert(job.key, job);
+    }
+
+    /// Orders what the job's mode asks for.
+    pub(super) fn order_placement(
+        &mut self,
+        now_ns: u64,
+        key: ProcessKey,
+        container: Option<&str>,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(mode) = self.jobs.get(&key).map(|job| job.mode) else {
+            return;
+        };
+        match mode {
+            PlacementMode::Observe => {
+                let Some(job) = self.advanced(key, Trigger::Followed) else {
+                    return;
+                };
+                job.not_placed = None;
+                let why = container.map_or(String::new(), |name| format!(": it belongs to {name}"));
+                job.note(now_ns, format!("followed only{why}"));
+                self.save(key, false, effects);
+            }
+            PlacementMode::Place | PlacementMode::Scope | PlacementMode::InPlace => {
+                let Some(job) = self.advanced(key, Trigger::Ordered) else {
+                    return;
+                };
+                job.not_placed = None;
+                job.released = false;
+                job.note(now_ns, "placement ordered");
+                effects.push(Effect::Place(PlaceOrder {
+                    key,
+                    class: job.class.clone(),
+                    name: job.id.as_str().to_owned(),
+                    limits: job.limits.clone(),
+                    mode,
+                }));
+            }
+        }
+    }
+
+    /// Gives a job that was just opened the end that arrived before it did.
+    pub(super) fn replay_end(&mut self, now_ns: u64, key: ProcessKey, effects: &mut Vec<Effect>) {
+        let Some(early) = self.early.remove(key) else {
+            return;
+        };
+        if let Some((exit, live)) = early.exit {
+            self.on_exited(now_ns, key, exit, live, effects);
+        }
+        if let Some((usage, at_ns)) = early.drain {
+            self.on_drained(now_ns, key, usage, at_ns, effects);
+        }
+    }
+
+    pub(super) fn on_reexeced(
+        &mut self,
+        now_ns: u64,
+        root: ProcessKey,
+        facts: ProcessFacts,
+        effects: &mut Vec<Effect>,
+    ) {
+        if self.waiting.contains_key(&root) {
+            // Another image may be one no rule wants, or one a rule wants at once. Children are not judged.
+            if facts.key == root {
+                self.judge(now_ns, facts, effects);
+            }
+            return;
+        }
+        let command = facts.argv.as_ref().map(|argv| self.settings.redactor.clean(argv));
+        let Some(job) = self.advanced(root, Trigger::Reexeced) else {
+            return;
+        };
+        job.note(
+            facts.started_ns,
+            format!("pid {} executed {}", facts.key.pid, harmless(&facts.filename)),
+        );
+        if facts.key == root && job.found == Found::Run && !job.launched {
+            job.launched = true;
+            job.started_ns = facts.started_ns;
+            job.command = command.or(job.command.take());
+        }
+    }
+
+    pub(super) fn on_moved(
+        &mut self,
+        now_ns: u64,
+        root: ProcessKey,
+        (pid, hierarchy, mover): (u32, u32, u32),
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(job) = self.advanced(root, Trigger::Moved) else {
+            return;
+        };
+        let warning = format!(
+            "pid {mover} moved pid {pid} to another group in hierarchy {hierarchy}; limits there may no longer hold"
+        );
+        job.note(now_ns, warning.clone());
+        job.warnings.push_new(warning);
+        self.publish(root, Happened::Moved, effects);
+    }
+
+    pub(super) fn on_exited(
+        &mut self,
+        now_ns: u64,
+        key: ProcessKey,
+        exit: ExitFacts,
+        live: u32,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(job) = self.jobs.get_mut(&key) else {
+            self.on_unknown_end(now_ns, key, effects, |early| early.exit = Some((exit, live)));
+            return;
+        };
+        let first = job.exit.is_none();
+        let better = job
+            .exit
+            .as_ref()
+            .is_none_or(|known| known.status.is_none() && exit.status.is_some());
+        if !job.advance(Trigger::Exited) || !better {
+            self.strays += 1;
+            return;
+        }
+        if !job.drained {
+            job.usage = exit.usage;
+            job.live = live;
+        }
+        let at_ns = exit.at_ns;
+        job.exit = Some(exit);
+        let word = job.reason().map_or("", |reason| reason.word());
+        job.note(at_ns, format!("ended: {word}; {live} processes of it live on"));
+        if live == 0 {
+            self.deadlines.clear(key);
+        }
+        if first {
+            self.publish(key, Happened::Exited, effects);
+        }
+    }
+
+    /// An exit that was lost does not hold the job back: it is closed as unobserved, and a later one still corrects it.
+    pub(super) fn on_drained(
+        &mut self,
+        now_ns: u64,
+        key: ProcessKey,
+        usage: KernelUsage,
+        at_ns: u64,
+        effects: &mut Vec<Effect>,
+    ) {
+        if !self.jobs.contains_key(&key) {
+            self.on_unknown_end(now_ns, key, effects, |early| early.drain = Some((usage, at_ns)));
+            return;
+        }
+        let Some(job) = self.advanced(key, Trigger::Drained) else {
+            return;
+        };
+        let exit_lost = job.exit.is_none();
+        if exit_lost {
+            job.exit = Some(ExitFacts {
+                at_ns,
+                unobserved: Some("the end of its first process was not told".to_owned()),
+                ..ExitFacts::default()
+            });
+        }
+        job.drained = true;
+        job.live = 0;
+        job.usage = usage;
+        job.note(at_ns, "its last process ended");
+        self.deadlines.clear(key);
+        effects.push(Effect::Retire { key });
+        if exit_lost {
+            self.publish(key, Happened::Exited, effects);
+        }
+    }
+
+    /// The end of a process that is no job: one that waited for an age is let go, one that was never told of is
+    /// remembered, and for the rest the record has been judged already.
+    fn on_unknown_end(
+        &mut self,
+        now_ns: u64,
+        key: ProcessKey,
+        effects: &mut Vec<Effect>,
+        remember: impl FnOnce(&mut Early),
+    ) {
+        if let Some(ignored) = self.ignored.get_mut(key) {
+            ignored.ended = true;
+            self.strays += 1;
+            return;
+        }
+        if self.closed.get(key).is_some() {
+            self.strays += 1;
+            return;
+        }
+        let mut early = self.early.remove(key).unwrap_or_default();
+        remember(&mut early);
+        self.early.insert(key, early);
+        if let Some(facts) = self.waiting.remove(&key) {
+            let asked_ns = self.deadlines.of(key).unwrap_or(now_ns);
+            let age_ms = asked_ns.saturating_sub(facts.started_ns) / 1_000_000;
+            self.deadlines.clear(key);
+            self.ignore(now_ns, &facts, ended_young(age_ms), effects);
+        }
+    }
+}
+
+fn ended_young(age_ms: u64) -> String {
+    format!("it ended before the age of {age_ms} ms that a rule waits for")
+}
+
+pub(super) fn new_job(now_ns: u64, facts: &ProcessFacts, opening: Opening, redactor: &Redactor) -> Job {
+    let in_container = facts.container.is_some().then_some(PlacementMode::Observe);
+    Job {
+        key: facts.key,
+        found: facts.found,
+        uid: facts.uid,
+        id: opening.id,
+        command: opening
+            .command
+            .as_ref()
+            .or(facts.argv.as_ref())
+            .map(|argv| redactor.clean(argv)),
+        started_ns: facts.started_ns,
+        origin_ns: match facts.found {
+            Found::Exec => facts.started_ns,
+            Found::Adopted | Found::Attach | Found::Run => now_ns,
+        },
+        rule: opening.rule,
+        class: opening.class,
+        limits: opening.limits,
+        intent: opening.intent,
+        sla_eligible: opening.sla_eligible,
+        mode: opening.placement.or(in_container).unwrap_or(PlacementMode::Place),
+        state: State::New,
+        placement: Placement::default(),
+        not_placed: None,
+        released: false,
+        end_order: None,
+        launched: false,
+        exit: None,
+        drained: false,
+        live: 1,
+        usage: KernelUsage::default(),
+        group: None,
+        warnings: Notes::default(),
+        steps: Notes::default(),
+    }
+}

@@ -1,0 +1,177 @@
+//! The core and the host tied together: an event goes in, its effects are performed, their answers go in again, until
+//! nothing is left to do. No waiting happens here.
+
+use std::collections::{HashMap, VecDeque};
+
+use ffrtmp_abi::ProcessKey;
+use tokio::sync::mpsc;
+
+use crate::control::types::{Happened, JobEvent, JobKey, JobView, Released, RequestError};
+use crate::core::Governor;
+use crate::core::event::{Effect, Event};
+use crate::host::{Host, NotPlaced, Retire};
+
+use super::handle::{Reply, SaveOrder, SaveQueue};
+
+/// Everything the engine owes to others.
+#[derive(Debug)]
+pub struct Outbox {
+    saves: SaveQueue,
+    subscribers: Vec<mpsc::Sender<JobEvent>>,
+    waiters: HashMap<ProcessKey, Vec<Reply<Result<JobView, RequestError>>>>,
+    /// When the core wants to be woken; boot-time clock, ns.
+    pub wake_at_ns: Option<u64>,
+    /// The filter must be written anew and the machine looked over.
+    pub sync_filter: bool,
+    /// Groups whose last process is on its way out, with the file that tells.
+    pub retiring: Vec<(ProcessKey, std::fs::File)>,
+    /// What releases undid, for the one who asked.
+    pub released: Vec<Released>,
+    /// Events that a subscriber did not take.
+    pub events_dropped: u64,
+    /// Records the ledger's thread could not be given because it is gone.
+    pub saves_failed: u64,
+}
+
+impl Outbox {
+    /// An outbox that writes to this ledger.
+    pub fn new(saves: SaveQueue) -> Self {
+        Self {
+            saves,
+            subscribers: Vec::new(),
+            waiters: HashMap::new(),
+            wake_at_ns: None,
+            sync_filter: false,
+            retiring: Vec::new(),
+            released: Vec::new(),
+            events_dropped: 0,
+            saves_failed: 0,
+        }
+    }
+
+    /// Sends this subscriber every event from now on.
+    pub fn subscribe(&mut self, subscriber: mpsc::Sender<JobEvent>) {
+        self.subscribers.push(subscriber);
+    }
+
+    /// Answers when the job's first process has ended.
+    pub fn wait(&mut self, key: ProcessKey, reply: Reply<Result<JobView, RequestError>>) {
+        self.waiters.entry(key).or_default().push(reply);
+    }
+
+    fn save(&mut self, job: Box<JobView>, closed: bool) {
+        if self.saves.send(SaveOrder { job, closed }).is_err() {
+            self.saves_failed += 1;
+        }
+    }
+
+    fn publish(&mut self, what: Happened, job: &JobView) {
+        // A job whose children live on is answered at the end of its first process; all others once the record is
+        // complete, a moment later.
+        let answer = what == Happened::Closed || (what == Happened::Exited && job.live > 0);
+        if answer && let Some(waiters) = self.waiters.remove(&job.key.0) {
+            for waiter in waiters {
+                // The asker may have gone; then nobody needs the answer.
+                let _gone = waiter.send(Ok(job.clone()));
+            }
+        }
+        if self.subscribers.is_empty() {
+            return;
+        }
+        let event = JobEvent {
+            at: jiff::Timestamp::now(),
+            what,
+            job: job.clone(),
+        };
+        let dropped = &mut self.events_dropped;
+        self.subscribers
+            .retain(|subscriber| match subscriber.try_send(event.clone()) {
+                Ok(()) => true,
+                Err(mpsc::error::TrySendError::Full(_)) => {
+                    *dropped += 1;
+                    true
+                }
+                Err(mpsc::error::TrySendError::Closed(_)) => false,
+            });
+    }
+}
+
+/// The core, the machine and the outbox.
+#[derive(Debug)]
+pub struct Brain<H> {
+    /// Decides.
+    pub core: Governor,
+    /// Does.
+    pub host: H,
+    /// Tells.
+    pub outbox: Outbox,
+}
+
+impl<H: Host> Brain<H> {
+    /// Lets the core handle an event, and everything that follows from it.
+    pub fn feed(&mut self, now_ns: u64, event: Event) {
+        let mut effects = Vec::new();
+        self.core.handle(now_ns, event, &mut effects);
+        self.perform(now_ns, effects);
+    }
+
+    /// Performs effects and feeds their answers back until the core is content.
+    pub fn perform(&mut self, now_ns: u64, effects: Vec<Effect>) {
+        let mut queue = VecDeque::from(effects);
+        while let Some(effect) = queue.pop_front() {
+            if let Some(answer) = self.perform_one(effect) {
+                let mut more = Vec::new();
+                self.core.handle(now_ns, answer, &mut more);
+                queue.extend(more);
+            }
+        }
+    }
+
+    fn perform_one(&mut self, effect: Effect) -> Option<Event> {
+        match effect {
+            Effect::Forget { key } | Effect::DropRecord { key } => self.host.drop_record(key),
+            Effect::Place(order) => {
+                let key = order.key;
+                return Some(match self.host.place(&order) {
+                    Ok(placement) => Event::Placed { key, placement },
+                    Err(NotPlaced { why, placement }) => Event::PlaceFailed { key, why, placement },
+                });
+            }
+            Effect::Retire { key } => {
+                return match self.host.retire(key) {
+                    Retire::Done { group, warnings } => Some(Event::Retired { key, group, warnings }),
+                    Retire::Later(events) => {
+                        self.outbox.retiring.push((key, events));
+                        None
+                    }
+                };
+            }
+            Effect::Release { key } => {
+                let (undone, warnings) = self.host.release(key);
+                if let Some(view) = self.core.view(key) {
+                    self.outbox.released.push(Released {
+                        job_id: view.report.job_id,
+                        pid: key.pid,
+                        undone: undone.clone(),
+                        warnings: warnings.clone(),
+                    });
+                }
+                return Some(Event::Released {
+                    key,
+                    undone,
+                    warnings,
+                });
+            }
+            Effect::Signal { key, signal, whom } => {
+                if let Err(why) = self.host.signal(key, signal, whom) {
+                    tracing::warn!(job = %JobKey(key), signal, why, "signal not sent");
+                }
+            }
+            Effect::Save { job, closed } => self.outbox.save(job, closed),
+            Effect::Publish { what, job } => self.outbox.publish(what, &job),
+            Effect::SyncFilter => self.outbox.sync_filter = true,
+            Effect::WakeAt { at_ns } => self.outbox.wake_at_ns = Some(at_ns),
+        }
+        None
+    }
+}

@@ -1,0 +1,292 @@
+//! What others ask of the engine.
+
+use std::collections::{BTreeMap, HashMap};
+
+use ffrtmp_abi::{LiveRow, ProcessKey, TaskRow, flag};
+
+use crate::control::types::{
+    AttachRequest, ErrorCode, Explain, JobView, Peer, ReleaseRequest, Released, RequestError, Status,
+};
+use crate::core::event::{Event, KernelUsage};
+use crate::core::facts::Found;
+
+use super::handle::{Command, Reply};
+use super::intake::kernel_usage;
+use super::{Worker, clock};
+
+impl Worker {
+    pub(super) fn on_command(&mut self, command: Command) {
+        let now = clock::boot_ns();
+        match command {
+            Command::Status(reply) => answer(reply, self.status()),
+            Command::Jobs(reply) => answer(reply, self.jobs()),
+            Command::Attach(request, peer, reply) => answer(reply, self.attach(&request, peer)),
+            Command::Wait(key, reply) => self.wait(key.0, reply),
+            Command::Explain(pid, reply) => answer(reply, self.explain(pid)),
+            Command::Release(request, peer, reply) => answer(reply, self.release(&request, peer)),
+            Command::ReplaceRules(rules) => self.brain.feed(now, Event::RulesReplaced(*rules)),
+            Command::OpenSession(rules, reply) => {
+                self.sessions += 1;
+                let session = self.sessions;
+                self.brain.feed(
+                    now,
+                    Event::SessionOpened {
+                        session,
+                        rules: *rules,
+                    },
+                );
+                answer(reply, session);
+            }
+            Command::CloseSession(session) => self.brain.feed(now, Event::SessionClosed { session }),
+            Command::Subscribe(subscriber) => self.brain.outbox.subscribe(subscriber),
+            Command::Saved(keys) => {
+                for key in keys {
+                    self.brain.feed(now, Event::Saved { key: key.0 });
+                }
+            }
+            Command::Stop(reply) => self.stop = Some(reply),
+        }
+    }
+
+    fn wait(&mut self, key: ProcessKey, reply: Reply<Result<JobView, RequestError>>) {
+        match self.brain.core.view(key) {
+            Some(view) if view.report.end_time.is_some() && (view.live > 0 || view.state == "closed") => {
+                answer(reply, Ok(view));
+            }
+            Some(_) => self.brain.outbox.wait(key, reply),
+            None => answer(reply, Err(no_such_job(&format!("{}-{}", key.pid, key.start)))),
+        }
+    }
+
+    fn jobs(&mut self) -> Vec<JobView> {
+        let mut views = self.brain.core.jobs();
+        let live = self.live_usage();
+        for view in &mut views {
+            if let Some(usage) = live.get(&view.key.0)
+                && view.report.end_time.is_none()
+            {
+                view.report.usage = self.brain.core.live_usage(view.key.0, usage);
+            }
+        }
+        views
+    }
+
+    /// Usage so far of each live job. The sums of ended threads are read before the live ones, so that a thread that
+    /// ends in between is missed once rather than counted twice.
+    fn live_usage(&mut self) -> HashMap<ProcessKey, KernelUsage> {
+        let kernel = &mut self.brain.host.kernel;
+        let mut sums: HashMap<ProcessKey, KernelUsage> = kernel
+            .all_records()
+            .iter()
+            .map(|(key, record)| (*key, kernel_usage(record)))
+            .collect();
+        match kernel.live_rows() {
+            Ok(rows) => {
+                for row in &rows {
+                    if let Some(sum) = sums.get_mut(&row.root) {
+                        add_row(sum, row);
+                    }
+                }
+                sums
+            }
+            // Figures without the live part would look complete and be wrong.
+            Err(error) => {
+                tracing::warn!(%error, "usage of live jobs is not available");
+                HashMap::new()
+            }
+        }
+    }
+
+    fn attach(&mut self, request: &AttachRequest, peer: Peer) -> Result<JobView, RequestError> {
+        let row = self.find_process(request.pid)?;
+        if !peer.privileged && row.uid != peer.uid {
+            return Err(RequestError {
+                code: ErrorCode::NotAllowed,
+                message: format!(
+                    "process {} belongs to another user (uid {})",
+                    request.pid, row.uid
+                ),
+                hint: Some(
+                    "attach only your own processes, or ask root or a member of group ffrtmp".to_owned(),
+                ),
+            });
+        }
+        let governed = self.brain.core.view(row.key);
+        if !peer.privileged && governed.as_ref().is_some_and(|view| view.report.rule.is_some()) {
+            return Err(RequestError {
+                code: ErrorCode::NotAllowed,
+                message: format!("process {} is governed by a rule of this node", request.pid),
+                hint: Some("only root and members of group ffrtmp may change its limits".to_owned()),
+            });
+        }
+        let facts = self
+            .live_facts(&row, request.found)
+            .ok_or_else(|| no_such_process(request.pid))?;
+        let admitted = self.admit(&row, flag::WANT_ROOT).map_err(|why| RequestError {
+            code: ErrorCode::Failed,
+            message: format!("process {} cannot be followed: {why}", request.pid),
+            hint: None,
+        })?;
+        let now = clock::boot_ns();
+        let mut effects = Vec::new();
+        match self.brain.core.attach(now, request, facts, &mut effects) {
+            Ok(key) => {
+                self.brain.perform(now, effects);
+                self.brain
+                    .core
+                    .view(key)
+                    .ok_or_else(|| no_such_process(request.pid))
+            }
+            Err(error) => {
+                if admitted {
+                    self.brain.host.kernel.remove(row.key);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn find_process(&mut self, pid: u32) -> Result<TaskRow, RequestError> {
+        let not_governable = |message: String| RequestError {
+            code: ErrorCode::NotGovernable,
+            message,
+            hint: None,
+        };
+        if pid == std::process::id() {
+            return Err(not_governable(format!(
+                "process {pid} is the governor itself, which governs others only"
+            )));
+        }
+        let rows = self.brain.host.kernel.all_tasks().map_err(|error| RequestError {
+            code: ErrorCode::Failed,
+            message: format!("processes cannot be listed: {error}"),
+            hint: None,
+        })?;
+        let row = rows
+            .into_iter()
+            .find(|row| row.key.pid == pid)
+            .ok_or_else(|| no_such_process(pid))?;
+        if row.kernel_thread != 0 {
+            return Err(not_governable(format!(
+                "process {pid} is a kernel thread and cannot be governed"
+            )));
+        }
+        Ok(row)
+    }
+
+    fn explain(&mut self, pid: u32) -> Result<Explain, RequestError> {
+        if let Some(explain) = self.brain.core.explain(pid, clock::boot_ns()) {
+            return Ok(explain);
+        }
+        let row = self.find_process(pid)?;
+        if let Some(root) = self.brain.host.kernel.root_of(row.key)
+            && let Some(mut explain) = self.brain.core.explain(root.pid, clock::boot_ns())
+        {
+            explain.pid = pid;
+            explain.verdict = format!("belongs to the job of process {}: {}", root.pid, explain.verdict);
+            return Ok(explain);
+        }
+        let facts = self
+            .live_facts(&row, Found::Adopted)
+            .ok_or_else(|| no_such_process(pid))?;
+        Ok(self.brain.core.explain_stranger(clock::boot_ns(), &facts))
+    }
+
+    fn release(&mut self, request: &ReleaseRequest, peer: Peer) -> Result<Vec<Released>, RequestError> {
+        if !peer.privileged {
+            self.check_release(request, peer)?;
+        }
+        let now = clock::boot_ns();
+        let mut effects = Vec::new();
+        self.brain.core.release(now, request, &mut effects)?;
+        self.brain.perform(now, effects);
+        Ok(std::mem::take(&mut self.brain.outbox.released))
+    }
+
+    /// Others than root and group `ffrtmp` may release what they attached or ran themselves.
+    fn check_release(&self, request: &ReleaseRequest, peer: Peer) -> Result<(), RequestError> {
+        let keys = match request {
+            ReleaseRequest::All => Vec::new(),
+            ReleaseRequest::One(name) => self.brain.core.named(name)?,
+        };
+        let own = |view: JobView| view.uid == peer.uid && view.report.rule.is_none();
+        if !keys.is_empty() && keys.iter().all(|key| self.brain.core.view(*key).is_some_and(own)) {
+            return Ok(());
+        }
+        Err(RequestError {
+            code: ErrorCode::NotAllowed,
+            message: "you may release only what you attached or ran yourself".to_owned(),
+            hint: Some("root and members of group ffrtmp may release all".to_owned()),
+        })
+    }
+
+    fn status(&mut self) -> Status {
+        let core = &self.brain.core;
+        let kernel = &self.brain.host.kernel;
+        let mut counters = BTreeMap::new();
+        let names = [
+            "seen",
+            "admitted",
+            "refused",
+            "dropped",
+            "child_lost",
+            "exited",
+            "reexec",
+            "drained",
+        ];
+        for (name, value) in names.iter().zip(kernel.counters()) {
+            counters.insert(format!("kernel_{name}"), value);
+        }
+        counters.insert("undecodable".to_owned(), self.intake.undecodable);
+        counters.insert("resyncs".to_owned(), self.intake.resyncs);
+        counters.insert("events_dropped".to_owned(), self.brain.outbox.events_dropped);
+        counters.insert("saves_failed".to_owned(), self.brain.outbox.saves_failed);
+        counters.extend(core.counters());
+        Status {
+            pid: std::process::id(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            tier: "kernel".to_owned(),
+            tier_reason: None,
+            names: core.names(),
+            wide: core.wide(),
+            rules: core.rule_count(),
+            jobs: core.live(),
+            hierarchies: self.brain.host.hierarchies(),
+            off: kernel.off().to_vec(),
+            counters,
+        }
+    }
+}
+
+fn add_row(sum: &mut KernelUsage, row: &LiveRow) {
+    let add = |field: &mut Option<u64>, value: u64| *field = field.map(|sum| sum + value);
+    add(&mut sum.run_ns, row.run_ns);
+    add(&mut sum.utime_ns, row.utime_ns);
+    add(&mut sum.stime_ns, row.stime_ns);
+    add(&mut sum.read_bytes, row.read_bytes);
+    add(&mut sum.write_bytes, row.write_bytes);
+}
+
+fn answer<T>(reply: Reply<T>, value: T) {
+    // The asker may have gone; then nobody needs the answer.
+    let _gone = reply.send(value);
+}
+
+fn no_such_process(pid: u32) -> RequestError {
+    RequestError {
+        code: ErrorCode::NoSuchProcess,
+        message: format!("process {pid} does not exist"),
+        hint: Some(
+            format!("find it with `pgrep -a ffmpeg`, then `ffrtmp attach --pid {pid}`")
+                .replace(&pid.to_string(), "PID"),
+        ),
+    }
+}
+
+fn no_such_job(name: &str) -> RequestError {
+    RequestError {
+        code: ErrorCode::NoSuchJob,
+        message: format!("no job {name}"),
+        hint: Some("`ffrtmp ps --all` lists jobs".to_owned()),
+    }
+}

@@ -1,0 +1,145 @@
+//! Processes that ran before their rule did: one pass over the machine, at start and after a change of rules.
+//!
+//! The programs are attached and the filter written before the pass, so a process that starts meanwhile is told by its
+//! exec; one that is seen by both is admitted once, because the map refuses the second.
+
+use ffrtmp_abi::{ProcessKey, Record, TaskRow, decode, flag, state};
+
+use crate::core::event::{Event, ExitFacts};
+use crate::core::facts::{Found, ProcessFacts};
+use crate::host::process::Pinned;
+use crate::host::procfs;
+
+use super::intake::{exit_facts, kernel_usage};
+use super::{Worker, clock};
+
+impl Worker {
+    /// Writes the kernel's filter from the rules, then looks for live processes they match.
+    pub(super) fn sync_filter(&mut self) {
+        if !self.intake.discover {
+            return;
+        }
+        let (names, wide) = (self.brain.core.names(), self.brain.core.wide());
+        if let Err(error) = self.brain.host.kernel.set_filter(&names, wide) {
+            tracing::error!(%error, "the kernel's filter could not be written; new rules may see nothing");
+        }
+        self.scan();
+    }
+
+    /// One pass over all processes; those a rule may match are admitted and put before the core.
+    pub(super) fn scan(&mut self) {
+        if !self.intake.discover {
+            return;
+        }
+        let rows = match self.brain.host.kernel.all_tasks() {
+            Ok(rows) => rows,
+            Err(error) => {
+                tracing::error!(%error, "live processes could not be listed; only new ones are found");
+                return;
+            }
+        };
+        let (names, wide) = (self.brain.core.names(), self.brain.core.wide());
+        for row in rows {
+            if row.kernel_thread == 0 && row.member == 0 && row.key.pid != std::process::id() {
+                self.consider(&row, &names, wide);
+            }
+        }
+    }
+
+    fn consider(&mut self, row: &TaskRow, names: &[String], wide: bool) {
+        let Some(facts) = self.live_facts(row, Found::Adopted) else {
+            return;
+        };
+        let comm = decode::text(&row.comm);
+        let file = facts.filename.rsplit('/').next().unwrap_or_default();
+        let known = |name: &&String| [facts.basename.as_str(), comm.as_str(), file].contains(&name.as_str());
+        let facts = match names.iter().find(known).cloned() {
+            Some(basename) => ProcessFacts { basename, ..facts },
+            None if wide => facts,
+            None => return,
+        };
+        let key = facts.key;
+        match self.admit(row, 0) {
+            Ok(true) => self.brain.feed(clock::boot_ns(), Event::Appeared(facts)),
+            // Its own exec was told meanwhile.
+            Ok(false) => {}
+            Err(why) => tracing::warn!(pid = key.pid, why, "a live process could not be adopted"),
+        }
+    }
+
+    /// Puts a live process and its descendants into the kernel's maps and watches its descriptor. False when the maps
+    /// had it already.
+    pub(super) fn admit(&mut self, row: &TaskRow, flags: u32) -> Result<bool, String> {
+        let record = Record {
+            state: state::LIVE,
+            flags: flag::ADOPTED | flag::WANT_BASELINE | flags,
+            live: 1,
+            processes: 1,
+            uid: row.uid,
+            ppid: row.ppid,
+            exec_ns: row.key.start,
+            comm: row.comm,
+            ..Record::ZERO
+        };
+        let pinned = Pinned::open(row.key).map_err(|error| error.to_string())?;
+        let kernel = &mut self.brain.host.kernel;
+        if !kernel
+            .adopt(row.key, &record)
+            .map_err(|error| error.to_string())?
+        {
+            return Ok(false);
+        }
+        kernel.close_over_children().map_err(|error| error.to_string())?;
+        self.watch_process(pinned);
+        Ok(true)
+    }
+
+    /// Everything known of a live process. `None` when it went away meanwhile.
+    pub(super) fn live_facts(&mut self, row: &TaskRow, found: Found) -> Option<ProcessFacts> {
+        procfs::check_start(row.key).ok()?;
+        let facts = procfs::read_facts(row.key.pid, found, self.brain.core.needs()).ok()?;
+        // The kernel's own key is exact; the one from /proc has the precision of a tick.
+        Some(ProcessFacts {
+            key: row.key,
+            started_ns: row.key.start,
+            uid: row.uid,
+            ..facts
+        })
+    }
+
+    /// The descriptor of an adopted process says that it ended.
+    pub(super) fn on_process_end(&mut self, process: &Pinned) {
+        let key = process.key();
+        let Some(record) = self.brain.host.kernel.record(key) else {
+            return;
+        };
+        if record.state == state::EXITED {
+            self.on_exit(key, record.exit_ns);
+            return;
+        }
+        self.on_unrecorded_end(key, &record, process.exit_info().map(|info| info.status));
+    }
+
+    /// It passed its exit tracepoint before its record was in the map: the descriptor knows the status, at best.
+    fn on_unrecorded_end(&mut self, key: ProcessKey, record: &Record, status: Option<i32>) {
+        let now = clock::boot_ns();
+        let unobserved = status
+            .is_none()
+            .then(|| "it ended while it was being adopted".to_owned());
+        let exit = ExitFacts {
+            at_ns: now,
+            status,
+            unobserved,
+            ..exit_facts(record)
+        };
+        self.brain.feed(now, Event::Exited { key, exit, live: 0 });
+        self.brain.feed(
+            now,
+            Event::Drained {
+                key,
+                usage: kernel_usage(record),
+                at_ns: now,
+            },
+        );
+    }
+}

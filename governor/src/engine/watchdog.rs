@@ -1,0 +1,52 @@
+//! Process descriptors of adopted processes: the net below the kernel record.
+//!
+//! A process that user space admits may pass its exit tracepoint before its record is in the map. Its descriptor tells
+//! of the end all the same, so that no record stays open for ever.
+
+use std::collections::HashMap;
+
+use ffrtmp_abi::ProcessKey;
+
+use crate::host::process::Pinned;
+
+/// What a token stands for.
+#[derive(Debug)]
+pub(super) enum Watched {
+    /// An adopted process; readable when it ended.
+    Process(Pinned),
+    /// `cgroup.events` of a job's group whose last process is leaving.
+    Group(ProcessKey, std::fs::File),
+}
+
+/// Descriptors by epoll token.
+#[derive(Debug)]
+pub(super) struct Watchdog {
+    next: u64,
+    watched: HashMap<u64, Watched>,
+}
+
+impl Watchdog {
+    /// Tokens start at `first`.
+    pub(super) fn new(first: u64) -> Self {
+        Self {
+            next: first,
+            watched: HashMap::new(),
+        }
+    }
+
+    /// The token the next descriptor gets.
+    pub(super) fn next_token(&self) -> u64 {
+        self.next
+    }
+
+    /// Keeps a descriptor under [`Self::next_token`].
+    pub(super) fn add(&mut self, watched: Watched) {
+        self.watched.insert(self.next, watched);
+        self.next += 1;
+    }
+
+    /// Gives a descriptor back.
+    pub(super) fn take(&mut self, token: u64) -> Option<Watched> {
+        self.watched.remove(&token)
+    }
+}

@@ -1,0 +1,123 @@
+//! Where a process was before we touched it, and putting it back there.
+
+use std::path::PathBuf;
+
+use ffrtmp_abi::ProcessKey;
+use serde::{Deserialize, Serialize};
+
+use super::super::file::{self, chain};
+use super::super::priority::{self, Attributes};
+use super::super::process::Pinned;
+use super::super::procfs::read_cgroups;
+use super::CgroupError;
+use super::group::Tree;
+
+/// A process as it was. Stored with the job, so that a later governor can undo what an earlier one did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origin {
+    /// Hierarchy by its stable name, and the group as /proc/PID/cgroup listed it.
+    pub groups: Vec<(String, String)>,
+    /// Nice, disk priority, out-of-memory score.
+    pub attributes: Attributes,
+}
+
+/// What a release did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Undone {
+    /// A line for each thing put back.
+    pub undone: Vec<String>,
+    /// A line for each thing that could not be.
+    pub warnings: Vec<String>,
+}
+
+impl Tree {
+    /// Notes where a process is in every hierarchy we may move it in.
+    pub fn origin(&self, process: &Pinned) -> Result<Origin, CgroupError> {
+        let listed = read_cgroups(process.pid())?;
+        let attributes = priority::read(process);
+        process.check()?;
+        let groups = self
+            .layout
+            .hierarchies
+            .iter()
+            .filter_map(|hierarchy| {
+                let group = listed.0.iter().find(|one| one.hierarchy == hierarchy.number)?;
+                Some((hierarchy.name.clone(), group.pathname.clone()))
+            })
+            .collect();
+        Ok(Origin { groups, attributes })
+    }
+
+    /// Puts processes back to where their job's first process was. Those that ended are passed over; those that somebody
+    /// else has moved out of our tree since are left where they are.
+    pub fn release(&self, processes: &[ProcessKey], origin: &Origin) -> Undone {
+        let mut all = Undone::default();
+        for &key in processes {
+            let Ok(process) = Pinned::open(key) else { continue };
+            let groups = self.put_back(&process, origin);
+            let (undone, warnings) = priority::restore(&process, &origin.attributes);
+            all.undone.extend(groups.undone.into_iter().chain(undone));
+            all.warnings.extend(groups.warnings.into_iter().chain(warnings));
+        }
+        all
+    }
+
+    /// Moves one process out of our tree in each hierarchy where it is in it.
+    pub(super) fn put_back(&self, process: &Pinned, origin: &Origin) -> Undone {
+        let mut done = Undone::default();
+        let pid = process.pid();
+        let Ok(now) = read_cgroups(pid) else { return done };
+        for (number, hierarchy) in self.layout.hierarchies.iter().enumerate() {
+            let listed = now.0.iter().find(|one| one.hierarchy == hierarchy.number);
+            let Some(dir) = listed.and_then(|one| hierarchy.dir_of(&one.pathname)) else {
+                continue;
+            };
+            if !dir.starts_with(self.slice_dir(number)) {
+                continue;
+            }
+            let Some((_, before)) = origin.groups.iter().find(|(name, _)| *name == hierarchy.name) else {
+                done.warnings.push(format!(
+                    "process {pid} stays in {}: where it came from was not noted",
+                    dir.display()
+                ));
+                continue;
+            };
+            let Some(target) = hierarchy.dir_of(before).and_then(nearest) else {
+                done.warnings.push(format!(
+                    "process {pid} stays in {}: {before} is not visible here",
+                    dir.display()
+                ));
+                continue;
+            };
+            if !process.is_alive() {
+                return done;
+            }
+            match file::write(&target.join("cgroup.procs"), &pid.to_string()) {
+                Ok(()) => done.undone.push(format!(
+                    "process {pid}: {} group back to {before}",
+                    hierarchy.name
+                )),
+                Err(error) if error.errno() == Some(libc::ESRCH) => return done,
+                Err(error) => done.warnings.push(format!(
+                    "process {pid} stays in {}: {}",
+                    dir.display(),
+                    chain(&error)
+                )),
+            }
+            if hierarchy.dir_of(before).as_ref() != Some(&target) {
+                done.warnings.push(format!(
+                    "process {pid}: {before} is gone, so it went to {}",
+                    target.display()
+                ));
+            }
+        }
+        done
+    }
+}
+
+/// The directory, or the first one above it that still exists.
+fn nearest(dir: PathBuf) -> Option<PathBuf> {
+    dir.ancestors()
+        .find(|dir| dir.join("cgroup.procs").exists())
+        .map(PathBuf::from)
+}

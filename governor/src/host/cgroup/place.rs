@@ -1,0 +1,245 @@
+//! Moving processes into a group, until all of a job's processes are in it.
+//!
+//! Every move starts from a pinned process and ends with the proof that it was still the same one.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+use ffrtmp_abi::ProcessKey;
+
+use super::super::file::{self, IoError, chain};
+use super::super::process::{Pinned, ProcessError, read_stat};
+use super::super::procfs::read_cgroups;
+use super::CgroupError;
+use super::group::{Group, Prepared, Tree};
+use crate::core::plan::{Version, not_enforced};
+
+/// Rounds over the children before a job that forks faster than we move counts as not wholly placed.
+const ROUNDS_MAX: usize = 32;
+
+/// What a placement did.
+#[derive(Debug, Default)]
+pub struct Moved {
+    /// Every process that is in the group now by our doing, the first one first.
+    pub pids: Vec<u32>,
+    /// Directories that did not take the first process in, with the reason.
+    pub refused: Vec<(PathBuf, String)>,
+    /// What else went wrong.
+    pub warnings: Vec<String>,
+    /// How many looks at the children it took.
+    pub rounds: usize,
+}
+
+/// Descriptors for a child that joins before its exec, opened beforehand because a forked child may not allocate.
+#[derive(Debug)]
+pub struct SpawnInto {
+    /// The v2 directory, for `clone3` with CLONE_INTO_CGROUP.
+    pub v2: Option<OwnedFd>,
+    /// `cgroup.procs` of each v1 directory: the child writes `0` to join by itself.
+    pub v1: Vec<File>,
+}
+
+impl Tree {
+    /// Moves one process. Gives the directories that refused; an error only when all did, or the process is gone.
+    pub fn join(&self, group: &Group, process: &Pinned) -> Result<Vec<(PathBuf, String)>, CgroupError> {
+        process.check()?;
+        let pid = process.pid().to_string();
+        let mut refused: Vec<(PathBuf, IoError)> = Vec::new();
+        for dir in &group.dirs {
+            match file::write(&dir.path.join("cgroup.procs"), &pid) {
+                Ok(()) => {}
+                Err(error) if error.errno() == Some(libc::ESRCH) => {
+                    return Err(ProcessError::Gone { pid: process.pid() }.into());
+                }
+                Err(error) => refused.push((dir.path.clone(), error)),
+            }
+        }
+        if !process.is_alive() {
+            return Err(self.after_death(group, process));
+        }
+        if refused.len() == group.dirs.len()
+            && let Some((_, source)) = refused.pop()
+        {
+            return Err(CgroupError::Join {
+                pid: process.pid(),
+                source,
+            });
+        }
+        Ok(refused
+            .into_iter()
+            .map(|(path, error)| (path, chain(&error)))
+            .collect())
+    }
+
+    /// Moves the first process, then its descendants, until a whole look at them finds none outside.
+    ///
+    /// `children` lists the job's other processes, from the kernel's map where there is one. A child born during a move
+    /// is outside or inside depending on the instant; the next look decides.
+    pub fn place(
+        &self,
+        group: &Group,
+        process: &Pinned,
+        mut children: impl FnMut() -> Vec<ProcessKey>,
+    ) -> Result<Moved, CgroupError> {
+        let mut moved = Moved {
+            refused: self.join(group, process)?,
+            pids: vec![process.pid()],
+            ..Moved::default()
+        };
+        let mut settled = BTreeSet::from([process.key()]);
+        while moved.rounds < ROUNDS_MAX {
+            moved.rounds += 1;
+            let mut outside = false;
+            for key in children() {
+                if !settled.contains(&key) && self.settle(group, key, &mut moved, &mut outside) {
+                    settled.insert(key);
+                }
+            }
+            if !outside {
+                return Ok(moved);
+            }
+        }
+        moved.warnings.push(format!(
+            "after {ROUNDS_MAX} looks some children are still outside the group; they are not limited"
+        ));
+        Ok(moved)
+    }
+
+    /// Brings one child in. True when it needs no further look.
+    fn settle(&self, group: &Group, key: ProcessKey, moved: &mut Moved, outside: &mut bool) -> bool {
+        // One that ended, or whose pid is another's now, is none of ours.
+        let Ok(child) = Pinned::open(key) else { return true };
+        if self.contains(group, &child) {
+            return true;
+        }
+        *outside = true;
+        match self.join(group, &child) {
+            Ok(_) => {
+                moved.pids.push(key.pid);
+                true
+            }
+            Err(error) if error.is_gone() => true,
+            Err(error) => {
+                moved.warnings.push(chain(&error));
+                // Tried once: a child that may not be moved must not keep us here.
+                true
+            }
+        }
+    }
+
+    /// True when the process is in the group in every hierarchy the group has.
+    pub fn contains(&self, group: &Group, process: &Pinned) -> bool {
+        let Ok(groups) = read_cgroups(process.pid()) else {
+            return false;
+        };
+        process.is_alive()
+            && group.dirs.iter().all(|dir| {
+                let hierarchy = &self.layout.hierarchies[dir.hierarchy];
+                let listed = groups.0.iter().find(|one| one.hierarchy == hierarchy.number);
+                listed.map(|one| one.pathname.as_str()) == hierarchy.listed(&dir.path).as_deref()
+            })
+    }
+
+    /// The process died during the move. If its pid passed on meanwhile and we moved a stranger, that one goes back to
+    /// where its parent sits, which is where it was born.
+    fn after_death(&self, group: &Group, process: &Pinned) -> CgroupError {
+        let pid = process.pid();
+        let gone = CgroupError::Process(ProcessError::Gone { pid });
+        let Ok(stranger) = Pinned::of_pid(pid) else {
+            return gone;
+        };
+        if stranger.key().start / super::super::process::tick_ns()
+            == process.key().start / super::super::process::tick_ns()
+            || !self.contains(group, &stranger)
+        {
+            return gone;
+        }
+        let parent = read_stat(pid).and_then(|stat| Pinned::of_pid(stat.ppid.cast_unsigned()));
+        match parent
+            .map_err(CgroupError::from)
+            .and_then(|parent| self.origin(&parent))
+        {
+            Ok(origin) => {
+                let undone = self.put_back(&stranger, &origin);
+                tracing::warn!(pid, ?undone, "a pid passed on in the middle of a move");
+                CgroupError::Stranger { pid }
+            }
+            Err(error) => error,
+        }
+    }
+
+    /// Sends a signal to every process of the group, again for those that were born meanwhile.
+    /// Gives how many were reached.
+    pub fn signal_all(&self, group: &Group, signal: i32) -> Result<usize, CgroupError> {
+        let mut reached = BTreeSet::new();
+        for _ in 0..ROUNDS_MAX {
+            let mut fresh = false;
+            for pid in group.pids()? {
+                let Ok(process) = Pinned::of_pid(pid) else {
+                    continue;
+                };
+                // Membership is asked after pinning, so that no stranger with a reused pid is hit.
+                if reached.contains(&process.key()) || !self.contains(group, &process) {
+                    continue;
+                }
+                match process.signal(signal) {
+                    Ok(()) => {
+                        reached.insert(process.key());
+                        fresh = true;
+                    }
+                    Err(error) if error.is_gone() => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            if !fresh {
+                break;
+            }
+        }
+        Ok(reached.len())
+    }
+
+    /// Opens what a child needs to start inside the group.
+    pub fn spawn_into(&self, group: &Group) -> Result<SpawnInto, CgroupError> {
+        let mut into = SpawnInto {
+            v2: None,
+            v1: Vec::new(),
+        };
+        for dir in &group.dirs {
+            let v2 = self.layout.hierarchies[dir.hierarchy].version == Version::V2;
+            let path = if v2 {
+                dir.path.clone()
+            } else {
+                dir.path.join("cgroup.procs")
+            };
+            let file = std::fs::OpenOptions::new()
+                .read(v2)
+                .write(!v2)
+                .open(&path)
+                .map_err(|error| CgroupError::Create(IoError::new("open", &path, error)))?;
+            if v2 {
+                into.v2 = Some(file.into());
+            } else {
+                into.v1.push(file);
+            }
+        }
+        Ok(into)
+    }
+}
+
+impl Prepared {
+    /// Takes limits off the list whose directory did not take the process in, and says so.
+    pub fn settle(&mut self, moved: &Moved) {
+        for (path, why) in &moved.refused {
+            let (lost, kept): (Vec<_>, Vec<_>) = std::mem::take(&mut self.applied)
+                .into_iter()
+                .partition(|outcome| PathBuf::from(&outcome.target).starts_with(path));
+            self.applied = kept;
+            for outcome in lost {
+                self.warnings.push(not_enforced(&outcome.limit, why));
+            }
+        }
+        self.warnings.extend(moved.warnings.iter().cloned());
+    }
+}

@@ -1,0 +1,148 @@
+//! What a group counted: peak memory, time throttled, out-of-memory kills.
+//!
+//! Each figure is `None` with a reason where the kernel, the version or the missing controller does not give it.
+
+use std::path::Path;
+
+use super::super::file;
+use super::group::{Group, Tree};
+use crate::core::event::GroupUsage;
+use crate::core::plan::{Controller, Version};
+
+impl Tree {
+    /// Reads the group's figures. To be called before [`Tree::retire`]; the last reading is the total.
+    pub fn usage(&self, group: &Group) -> GroupUsage {
+        let mut usage = GroupUsage::default();
+        let absent = &mut usage.absent;
+        match self.dir_with(group, Controller::Memory) {
+            Ok((dir, Version::V2)) => {
+                usage.memory_peak = take(
+                    absent,
+                    "memory_peak",
+                    number(&dir.join("memory.peak"), " (Linux 5.19)"),
+                );
+                usage.oom_kills = take(absent, "oom_kills", keyed(&dir.join("memory.events"), "oom_kill"));
+            }
+            Ok((dir, Version::V1)) => {
+                let peak = number(&dir.join("memory.max_usage_in_bytes"), "");
+                usage.memory_peak = take(absent, "memory_peak", peak);
+                usage.oom_kills = take(
+                    absent,
+                    "oom_kills",
+                    keyed(&dir.join("memory.oom_control"), "oom_kill"),
+                );
+            }
+            Err(why) => {
+                absent.push(format!("memory_peak: {why}"));
+                absent.push(format!("oom_kills: {why}"));
+            }
+        }
+        let throttled = match self.dir_with(group, Controller::Cpu) {
+            Ok((dir, Version::V2)) => throttled_v2(dir),
+            Ok((dir, Version::V1)) => keyed(&dir.join("cpu.stat"), "throttled_time"),
+            Err(why) => Err(why),
+        };
+        usage.throttled_ns = take(absent, "throttled_ns", throttled);
+        usage
+    }
+
+    /// The group's directory where this controller is.
+    fn dir_with<'a>(&self, group: &'a Group, controller: Controller) -> Result<(&'a Path, Version), String> {
+        group
+            .dirs
+            .iter()
+            .find_map(|dir| {
+                let hierarchy = &self.layout.hierarchies[dir.hierarchy];
+                let here = hierarchy.controllers.contains(&controller);
+                here.then_some((dir.path.as_path(), hierarchy.version))
+            })
+            .ok_or_else(|| {
+                let name = controller.name(Version::V2);
+                format!("the job has no group of its own in a {name} hierarchy")
+            })
+    }
+}
+
+/// The file is in every v2 group, the figure only where the cpu controller is on, which it is for CPU limits alone.
+fn throttled_v2(dir: &Path) -> Result<u64, String> {
+    let on = file::read(&dir.join("cgroup.controllers")).unwrap_or_default();
+    if !on.split_whitespace().any(|name| name == "cpu") {
+        return Err("the cpu controller is not on in this group, as no CPU limit was asked for".to_owned());
+    }
+    keyed(&dir.join("cpu.stat"), "throttled_usec").map(|us| us.saturating_mul(1_000))
+}
+
+fn take(absent: &mut Vec<String>, figure: &str, read: Result<u64, String>) -> Option<u64> {
+    match read {
+        Ok(value) => Some(value),
+        Err(why) => {
+            absent.push(format!("{figure}: {why}"));
+            None
+        }
+    }
+}
+
+fn text(path: &Path, since: &str) -> Result<String, String> {
+    file::read(path).map_err(|error| {
+        if error.is_gone() {
+            format!("this group has no {}{since}", name(path))
+        } else {
+            file::chain(&error)
+        }
+    })
+}
+
+fn number(path: &Path, since: &str) -> Result<u64, String> {
+    text(path, since)?
+        .trim()
+        .parse()
+        .map_err(|_| format!("{} is not understood", name(path)))
+}
+
+/// The value of one key of a file of `KEY VALUE` lines.
+fn keyed(path: &Path, key: &str) -> Result<u64, String> {
+    text(path, "")?
+        .lines()
+        .find_map(|line| {
+            let (found, value) = line.split_once(' ')?;
+            (found == key).then(|| value.trim().parse().ok())?
+        })
+        .ok_or_else(|| format!("{} of this kernel has no {key}", name(path)))
+}
+
+fn name(path: &Path) -> std::borrow::Cow<'_, str> {
+    path.file_name().unwrap_or_default().to_string_lossy()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_are_read_or_absent_with_the_reason() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        std::fs::write(path("memory.peak"), "4096\n").unwrap();
+        std::fs::write(path("bad"), "many\n").unwrap();
+        std::fs::write(
+            path("cpu.stat"),
+            "usage_usec 5\nnr_throttled 1\nthrottled_usec 77\n",
+        )
+        .unwrap();
+        std::fs::write(path("root.stat"), "usage_usec 5\n").unwrap();
+        assert_eq!(number(&path("memory.peak"), ""), Ok(4096));
+        assert_eq!(number(&path("bad"), ""), Err("bad is not understood".to_owned()));
+        assert_eq!(
+            number(&path("none"), " (Linux 5.19)"),
+            Err("this group has no none (Linux 5.19)".to_owned())
+        );
+        assert_eq!(keyed(&path("cpu.stat"), "throttled_usec"), Ok(77));
+        assert_eq!(
+            keyed(&path("root.stat"), "throttled_usec"),
+            Err("root.stat of this kernel has no throttled_usec".to_owned())
+        );
+        let mut absent = Vec::new();
+        assert_eq!(take(&mut absent, "x", keyed(&path("none"), "y")), None);
+        assert_eq!(absent, ["x: this group has no none"]);
+    }
+}

@@ -1,0 +1,189 @@
+//! The kernel programs from user space: load, attach, read, adopt. Nothing here decides anything.
+//!
+//! Maps are handled as plain bytes of the sizes the ABI crate fixes; [`ffrtmp_abi::decode`] turns them into values.
+
+mod btf;
+mod error;
+mod maps;
+mod rows;
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
+
+use aya::maps::{Array, HashMap, MapData, PerCpuArray, RingBuf};
+use aya::programs::BtfTracePoint;
+use aya::{Btf, Ebpf, EbpfLoader};
+use ffrtmp_abi::decode::{self, Entry};
+use ffrtmp_abi::{KernelConfig, map, program};
+
+pub use btf::Layout;
+pub use error::KernelError;
+
+/// The compiled programs. `cargo xtask ebpf check` proves that they come from `ebpf/programs`.
+static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../../ebpf/ffrtmp.bpf.o");
+
+/// Where the running kernel shows its types.
+pub const BTF_PATH: &str = "/sys/kernel/btf/vmlinux";
+
+const KEY: usize = size_of::<ffrtmp_abi::ProcessKey>();
+const RECORD: usize = size_of::<ffrtmp_abi::Record>();
+const CONFIG: usize = size_of::<KernelConfig>();
+
+/// How the programs are loaded.
+#[derive(Debug, Clone)]
+pub struct KernelOptions {
+    /// Most records kept at once; 272 B of kernel memory each.
+    pub records: u32,
+    /// Size of the ring, a power of two, bytes.
+    pub ring_bytes: u32,
+    /// Object to load instead of the embedded one; tests of a rebuilt object use it.
+    pub object: Option<Vec<u8>>,
+}
+
+impl Default for KernelOptions {
+    fn default() -> Self {
+        Self {
+            records: 65_536,
+            ring_bytes: 8 << 20,
+            object: None,
+        }
+    }
+}
+
+/// The loaded and attached programs. Dropping it detaches them.
+pub struct Kernel {
+    ebpf: Ebpf,
+    ring: RingBuf<MapData>,
+    records: HashMap<MapData, [u8; KEY], [u8; RECORD]>,
+    members: HashMap<MapData, [u8; KEY], [u8; KEY]>,
+    comms: HashMap<MapData, [u8; ffrtmp_abi::COMM_LEN], u32>,
+    names: HashMap<MapData, [u8; ffrtmp_abi::NAME_LEN], u32>,
+    counts: PerCpuArray<MapData, u64>,
+    config: Array<MapData, [u8; CONFIG]>,
+    switches: KernelConfig,
+    off: Vec<String>,
+}
+
+impl Kernel {
+    /// Loads and attaches the programs. They look at nothing until [`Self::set_filter`].
+    pub fn load(options: &KernelOptions) -> Result<Self, KernelError> {
+        let layout = Layout::read(Path::new(BTF_PATH))?;
+        let btf = Btf::from_sys_fs().map_err(|source| KernelError::Btf {
+            path: BTF_PATH.into(),
+            why: source.to_string(),
+        })?;
+        let mut loader = EbpfLoader::new();
+        loader.btf(Some(&btf));
+        for (symbol, offset) in &layout.offsets {
+            loader.override_global(symbol, offset, true);
+        }
+        loader
+            .map_max_entries(map::RECORDS, options.records)
+            .map_max_entries(map::MEMBERS, options.records)
+            .map_max_entries(map::RING, options.ring_bytes);
+        let mut ebpf = loader
+            .load(options.object.as_deref().unwrap_or(OBJECT))
+            .map_err(KernelError::object)?;
+        load_iterators(&mut ebpf, &btf)?;
+        let mut kernel = Self {
+            ring: RingBuf::try_from(maps::take(&mut ebpf, map::RING)?).map_err(maps::error(map::RING))?,
+            records: HashMap::try_from(maps::take(&mut ebpf, map::RECORDS)?)
+                .map_err(maps::error(map::RECORDS))?,
+            members: HashMap::try_from(maps::take(&mut ebpf, map::MEMBERS)?)
+                .map_err(maps::error(map::MEMBERS))?,
+            comms: HashMap::try_from(maps::take(&mut ebpf, map::COMMS)?).map_err(maps::error(map::COMMS))?,
+            names: HashMap::try_from(maps::take(&mut ebpf, map::NAMES)?).map_err(maps::error(map::NAMES))?,
+            counts: PerCpuArray::try_from(maps::take(&mut ebpf, map::COUNTERS)?)
+                .map_err(maps::error(map::COUNTERS))?,
+            config: Array::try_from(maps::take(&mut ebpf, map::CONFIG)?).map_err(maps::error(map::CONFIG))?,
+            switches: KernelConfig {
+                owner: std::process::id(),
+                ..KernelConfig::default()
+            },
+            off: layout.off(),
+            ebpf,
+        };
+        kernel.write_switches()?;
+        kernel.attach(&btf, &layout)?;
+        drop(btf);
+        Ok(kernel)
+    }
+
+    fn attach(&mut self, btf: &Btf, layout: &Layout) -> Result<(), KernelError> {
+        let exit = if layout.exit_has_group_dead {
+            program::EXIT_GROUP
+        } else {
+            program::EXIT_PLAIN
+        };
+        // The exit program first: a record that exists must never miss its exit.
+        let wanted = [
+            (exit, "sched_process_exit"),
+            (program::FORK, "sched_process_fork"),
+            (program::SIGNAL, "signal_generate"),
+            (program::MOVE, "cgroup_attach_task"),
+            (program::EXEC, "sched_process_exec"),
+        ];
+        for (name, tracepoint) in wanted {
+            let failed = |source| KernelError::Program {
+                name,
+                source: Box::new(source),
+            };
+            let program: &mut BtfTracePoint = self
+                .ebpf
+                .program_mut(name)
+                .ok_or(KernelError::MissingProgram { name })?
+                .try_into()
+                .map_err(failed)?;
+            program.load(tracepoint, btf).map_err(failed)?;
+            program.attach().map_err(failed)?;
+        }
+        Ok(())
+    }
+
+    /// Descriptor that becomes readable when the ring has entries.
+    pub fn ring(&self) -> BorrowedFd<'_> {
+        self.ring.as_fd()
+    }
+
+    /// Takes up to `limit` entries from the ring. An entry that cannot be decoded is counted by the caller.
+    pub fn drain(&mut self, limit: usize, entries: &mut Vec<Result<Entry, decode::DecodeError>>) -> usize {
+        let mut taken = 0;
+        while taken < limit {
+            let Some(item) = self.ring.next() else { break };
+            entries.push(decode::entry(&item));
+            taken += 1;
+        }
+        taken
+    }
+
+    /// What is off on this kernel, a sentence each.
+    pub fn off(&self) -> &[String] {
+        &self.off
+    }
+}
+
+/// Loads the iterators without attaching them: each read makes a link of its own.
+fn load_iterators(ebpf: &mut Ebpf, btf: &Btf) -> Result<(), KernelError> {
+    for name in [program::ITER_LIVE, program::ITER_ALL, program::ITER_CLOSURE] {
+        let failed = |source| KernelError::Program {
+            name,
+            source: Box::new(source),
+        };
+        let iterator: &mut aya::programs::Iter = ebpf
+            .program_mut(name)
+            .ok_or(KernelError::MissingProgram { name })?
+            .try_into()
+            .map_err(failed)?;
+        iterator.load("task", btf).map_err(failed)?;
+    }
+    Ok(())
+}
+
+impl std::fmt::Debug for Kernel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Kernel")
+            .field("switches", &self.switches)
+            .field("off", &self.off)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,302 @@
+//! The real machine behind [`Host`]: groups, priorities and signals of the jobs the engine governs.
+//!
+//! Nothing acts on a bare pid: each effect opens the process by its key first. A process that ended meanwhile makes the
+//! effect fail softly, never somebody else suffer it.
+
+use std::collections::HashMap;
+use std::io::Read;
+
+use ffrtmp_abi::ProcessKey;
+use ffrtmp_api::Limits;
+
+use super::cgroup::{CgroupError, Group, Leftover, Origin, Prepared, Tree, TreeOptions};
+use super::kernel::Kernel;
+use super::priority;
+use super::process::{Pinned, read_stat};
+use super::{Host, NotPlaced, Retire};
+use crate::core::event::{GroupUsage, PlaceOrder, Placement, Whom};
+use crate::core::rule::PlacementMode;
+use crate::engine::clock;
+
+/// What was done to one job.
+#[derive(Debug)]
+struct Placed {
+    group: Option<Group>,
+    origin: Option<Origin>,
+}
+
+/// This machine.
+#[derive(Debug)]
+pub struct LinuxHost {
+    /// The kernel programs.
+    pub kernel: Kernel,
+    tree: Tree,
+    placed: HashMap<ProcessKey, Placed>,
+    /// Groups of an earlier governor that still hold processes.
+    leftovers: Vec<Leftover>,
+}
+
+impl LinuxHost {
+    /// Looks at the hierarchies and removes what a dead governor left empty.
+    pub fn new(kernel: Kernel, options: TreeOptions, daemon: bool) -> Result<Self, CgroupError> {
+        let tree = Tree::open(options)?;
+        let mut leftovers = Vec::new();
+        // An engine of `ffrtmp run` lives beside others and leaves their groups alone.
+        if daemon {
+            let (live, left) = tree.adopt_leftovers()?;
+            for error in left {
+                tracing::warn!(%error, "a group of an earlier governor stays");
+            }
+            leftovers = live;
+        }
+        Ok(Self {
+            kernel,
+            tree,
+            placed: HashMap::new(),
+            leftovers,
+        })
+    }
+
+    /// Where limits are written, a line for each hierarchy.
+    pub fn hierarchies(&self) -> Vec<String> {
+        self.tree.describe()
+    }
+
+    /// Removes our empty directories; called when an engine ends.
+    pub fn tidy(&self) {
+        self.tree.cleanup();
+    }
+
+    fn place_in_group(
+        &mut self,
+        order: &PlaceOrder,
+        process: &Pinned,
+        mut placement: Placement,
+    ) -> Result<Placement, NotPlaced> {
+        let mut prepared = match self.tree.prepare(&order.class, &order.name, &order.limits) {
+            Ok(prepared) => prepared,
+            Err(error) => return Err(not_placed(&error, placement)),
+        };
+        let key = order.key;
+        let kernel = &self.kernel;
+        let children = || {
+            kernel
+                .members_of(key)
+                .into_iter()
+                .filter(|child| *child != key)
+                .collect()
+        };
+        let moved = match self.tree.place(&prepared.group, process, children) {
+            Ok(moved) => moved,
+            Err(error) => {
+                self.tree.retire(&prepared.group);
+                return Err(not_placed(&error, placement));
+            }
+        };
+        placement.at_ns = clock::boot_ns();
+        prepared.settle(&moved);
+        let Prepared {
+            group,
+            applied,
+            warnings,
+            ..
+        } = prepared;
+        placement.groups = group.paths();
+        placement.applied.extend(applied);
+        placement
+            .warnings
+            .extend(warnings.into_iter().chain(moved.warnings));
+        if let Some(placed) = self.placed.get_mut(&key)
+            && let Some(earlier) = placed.group.replace(group)
+        {
+            self.tree.retire(&earlier);
+        }
+        self.leave_leftover(key.pid);
+        Ok(placement)
+    }
+
+    /// A group of an earlier governor is removed once its processes sit in one of ours.
+    fn leave_leftover(&mut self, pid: u32) {
+        let tree = &self.tree;
+        self.leftovers.retain(|leftover| {
+            !leftover.pids.contains(&pid) || !tree.retire(&leftover.group).left.is_empty()
+        });
+    }
+}
+
+impl Host for LinuxHost {
+    fn place(&mut self, order: &PlaceOrder) -> Result<Placement, NotPlaced> {
+        let mut placement = Placement::default();
+        let process = match Pinned::open(order.key) {
+            Ok(process) => process,
+            Err(error) => return Err(not_placed(&error.into(), placement)),
+        };
+        if !self.placed.contains_key(&order.key) {
+            let origin = match self.tree.origin(&process) {
+                Ok(origin) => origin,
+                Err(error) => return Err(not_placed(&error, placement)),
+            };
+            self.placed.insert(
+                order.key,
+                Placed {
+                    group: None,
+                    origin: Some(origin),
+                },
+            );
+        }
+        let attributes = priority::apply(&process, &order.limits);
+        placement.applied = attributes.applied;
+        placement.warnings = attributes.warnings;
+        match order.mode {
+            PlacementMode::Place => self.place_in_group(order, &process, placement),
+            PlacementMode::Scope => Err(NotPlaced {
+                why: "placement scope needs systemd units, which this version does not make; use place"
+                    .to_owned(),
+                placement,
+            }),
+            PlacementMode::InPlace | PlacementMode::Observe => {
+                placement
+                    .warnings
+                    .extend(needing_a_group(&order.limits).into_iter().map(|limit| {
+                        crate::core::plan::not_enforced(
+                            limit,
+                            "it needs a group of the job's own; use placement place",
+                        )
+                    }));
+                placement.at_ns = clock::boot_ns();
+                Ok(placement)
+            }
+        }
+    }
+
+    fn retire(&mut self, key: ProcessKey) -> Retire {
+        let Some(Placed {
+            group: Some(group), ..
+        }) = self.placed.get(&key)
+        else {
+            self.placed.remove(&key);
+            return Retire::Done {
+                group: GroupUsage::default(),
+                warnings: Vec::new(),
+            };
+        };
+        // The exit tracepoint comes a moment before the task leaves its groups.
+        if let Some(events) = still_leaving(group) {
+            return Retire::Later(events);
+        }
+        let usage = self.tree.usage(group);
+        let left = self.tree.retire(group).left;
+        self.placed.remove(&key);
+        let warnings = left
+            .iter()
+            .map(|error| format!("group not removed: {}", chain(error)))
+            .collect();
+        Retire::Done {
+            group: usage,
+            warnings,
+        }
+    }
+
+    fn release(&mut self, key: ProcessKey) -> (Vec<String>, Vec<String>) {
+        let Some(Placed {
+            group,
+            origin: Some(origin),
+        }) = self.placed.remove(&key)
+        else {
+            return (Vec::new(), vec!["nothing of it had been changed".to_owned()]);
+        };
+        let mut members = self.kernel.members_of(key);
+        if members.is_empty() {
+            members.push(key);
+        }
+        let mut done = self.tree.release(&members, &origin);
+        if let Some(group) = group {
+            let retired = self.tree.retire(&group);
+            done.undone.extend(
+                retired
+                    .removed
+                    .iter()
+                    .map(|path| format!("removed {}", path.display())),
+            );
+            done.warnings
+                .extend(retired.left.iter().map(|error| chain(error)));
+        }
+        (done.undone, done.warnings)
+    }
+
+    fn signal(&mut self, key: ProcessKey, signal: i32, whom: Whom) -> Result<(), String> {
+        let members = match whom {
+            Whom::First => vec![key],
+            Whom::Everyone => self.kernel.members_of(key),
+        };
+        for member in members {
+            match Pinned::open(member).and_then(|process| process.signal(signal)) {
+                Ok(()) => {}
+                Err(error) if error.is_gone() => {}
+                Err(error) => return Err(chain(&error)),
+            }
+        }
+        Ok(())
+    }
+
+    fn drop_record(&mut self, key: ProcessKey) {
+        self.kernel.remove(key);
+    }
+}
+
+/// The group's `cgroup.events` while all that is left in it is on its way out. A group that holds a live process holds
+/// a stranger, and one on v1 alone has no such file; neither is waited for.
+fn still_leaving(group: &Group) -> Option<std::fs::File> {
+    let path = group.dirs().first()?.path.join("cgroup.events");
+    let mut events = std::fs::File::open(path).ok()?;
+    let mut text = String::new();
+    events.read_to_string(&mut text).ok()?;
+    let populated = text.lines().any(|line| line == "populated 1");
+    (populated && group.pids().is_ok_and(|pids| !pids.into_iter().any(is_alive))).then_some(events)
+}
+
+/// False for a process that has begun to exit.
+fn is_alive(pid: u32) -> bool {
+    /// `PF_EXITING` of include/linux/sched.h.
+    const PF_EXITING: u32 = 4;
+    read_stat(pid).is_ok_and(|stat| stat.flags & PF_EXITING == 0)
+}
+
+/// Names of the limits that only a control group can enforce.
+fn needing_a_group(limits: &Limits) -> Vec<&'static str> {
+    let asked = [
+        ("cpu_max", limits.cpu_max.is_some()),
+        ("cpu_weight", limits.cpu_weight.is_some()),
+        ("memory_max", limits.memory_max.is_some()),
+        ("io_weight", limits.io_weight.is_some()),
+        ("io_max", limits.io_max.is_some()),
+        ("pids_max", limits.pids_max.is_some()),
+        ("cpu_set", limits.cpu_set.is_some()),
+    ];
+    asked
+        .into_iter()
+        .filter(|(_, asked)| *asked)
+        .map(|(name, _)| name)
+        .collect()
+}
+
+fn not_placed(error: &CgroupError, placement: Placement) -> NotPlaced {
+    let why = if error.is_gone() {
+        "it ended before it could be placed".to_owned()
+    } else {
+        chain(error)
+    };
+    NotPlaced { why, placement }
+}
+
+/// An error with its causes, for a record that is read far from here.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,101 @@
+//! What the fuzz targets run, as plain functions, so that ordinary tests replay their seeds.
+//!
+//! Each takes any bytes and panics only when a promise is broken: nothing else may make it fail. The targets in
+//! `tests/fuzz` hold nothing but a call; their seeds live in `tests/data/fuzz/TARGET/`.
+
+use ffrtmp_abi::decode::{self, Entry};
+use ffrtmp_abi::{LiveRow, Record, TaskRow};
+use ffrtmp_governor::config;
+use ffrtmp_governor::core::redact::{MASK, Redactor, is_harmful};
+
+/// Kernel records: any bytes decode or are refused, and what decodes is no longer than what came in.
+pub fn record_decode(bytes: &[u8]) {
+    if let Ok(Entry::Exec(exec)) = decode::entry(bytes) {
+        let argv: usize = exec.argv.iter().map(Vec::len).sum();
+        assert!(
+            exec.filename.len() + argv <= bytes.len(),
+            "an exec is longer than its entry"
+        );
+    }
+    if let Ok(record) = decode::read::<Record>(bytes) {
+        assert_eq!(decode::bytes_of(&record), &bytes[..size_of::<Record>()]);
+        let sender = decode::text(&record.kill_comm);
+        assert!(!sender.contains('\0'));
+    }
+    let row = decode::read::<LiveRow>(bytes).is_ok();
+    assert_eq!(row, bytes.len() >= size_of::<LiveRow>());
+    let row = decode::read::<TaskRow>(bytes).is_ok();
+    assert_eq!(row, bytes.len() >= size_of::<TaskRow>());
+}
+
+/// Configuration: any text is taken or refused with the file's name, and a refusal is safe to print.
+pub fn config_yaml(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    match config::parse("fuzz", &text) {
+        Ok(config) => {
+            let again = serde_json::to_string(&config.rules).and_then(|text| serde_json::from_str(&text));
+            assert!(again.is_ok_and(|rules: ffrtmp_governor::core::rule::RuleSet| rules == config.rules));
+        }
+        Err(error) => {
+            let message = error.to_string();
+            for line in message.lines() {
+                assert!(line.starts_with("fuzz:"), "{line:?}");
+                assert!(!line.contains(is_harmful), "{line:?}");
+            }
+        }
+    }
+}
+
+/// Command lines, arguments ending in NUL: as many come out as went in, none harmful, no password after its option.
+pub fn redact(bytes: &[u8]) {
+    let argv: Vec<String> = decode::split_argv(bytes)
+        .iter()
+        .map(|arg| String::from_utf8_lossy(arg).into_owned())
+        .collect();
+    let clean = Redactor::default().clean(&argv);
+    assert_eq!(clean.len(), argv.len());
+    for (raw, clean) in argv.windows(2).zip(clean.windows(2)) {
+        if raw[0] == "-password" {
+            assert_eq!(clean[1], MASK);
+        }
+    }
+    assert!(clean.iter().all(|arg| !arg.contains(is_harmful)));
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    fn replay(target: &str, run: fn(&[u8])) {
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("data/fuzz")
+            .join(target);
+        let mut seeds = 0;
+        for entry in std::fs::read_dir(&dir).unwrap_or_else(|error| panic!("{}: {error}", dir.display())) {
+            let path = entry.unwrap().path();
+            let bytes = std::fs::read(&path).unwrap();
+            // Every prefix too: truncation is what a ring or a half-written file does.
+            for end in (0..bytes.len()).step_by(bytes.len() / 64 + 1) {
+                run(&bytes[..end]);
+            }
+            run(&bytes);
+            seeds += 1;
+        }
+        assert!(seeds >= 5, "only {seeds} seeds in {}", dir.display());
+    }
+
+    #[test]
+    fn record_seeds_break_no_promise() {
+        replay("record_decode", super::record_decode);
+    }
+
+    #[test]
+    fn configuration_seeds_break_no_promise() {
+        replay("config_yaml", super::config_yaml);
+    }
+
+    #[test]
+    fn command_line_seeds_break_no_promise() {
+        replay("redact", super::redact);
+    }
+}

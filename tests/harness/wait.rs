@@ -1,0 +1,15 @@
+//! Waiting for something that an event will bring.
+
+use std::time::{Duration, Instant};
+
+/// Asks until the answer is there; fails the test after 20 s (emulated machines are slow) with what was waited for.
+pub fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + Duration::from_secs(20);
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(Instant::now() < end, "waited 20 s for: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}

@@ -1,0 +1,13 @@
+//! The governor on a real kernel, as root: natively on the host, and in virtual machines by `cargo xtask vm`.
+//!
+//! Every test has a governor, a rule and workloads of its own, so they pass in any order and side by side.
+
+mod adoption;
+mod attach;
+mod bad_input;
+mod exits;
+mod jobs;
+mod placement;
+mod run;
+mod storm;
+mod watch;

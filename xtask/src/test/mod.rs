@@ -1,0 +1,273 @@
+//! `cargo xtask test`: installs what is missing, runs every suite in order, says how long each took and what was left out.
+//!
+//! It is the whole of CI. A suite that fails does not keep the next one from running, so one run shows every fault.
+
+mod counts;
+
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use clap::ValueEnum;
+
+pub(crate) use self::counts::Counts;
+use crate::left_out::LeftOut;
+use crate::package::{self, Need};
+use crate::vm::{self, Series};
+use crate::{demo, ebpf, lint, workspace};
+
+/// Tests of one cargo target that need root and a real kernel; they run on the host and in each guest.
+pub(crate) struct KernelSuite {
+    /// Package that has it.
+    pub(crate) package: &'static str,
+    /// Name of the test target.
+    pub(crate) test: &'static str,
+    /// What it may take in a guest, in seconds; several times what it takes.
+    pub(crate) vm_limit_sec: u64,
+}
+
+/// Every kernel suite. All other test targets run once, on the host, as part of `unit`.
+pub(crate) const KERNEL_SUITES: &[KernelSuite] = &[
+    KernelSuite {
+        package: "ffrtmp-governor",
+        test: "cgroup_real",
+        vm_limit_sec: 180,
+    },
+    KernelSuite {
+        package: "ffrtmp-tests",
+        test: "node",
+        vm_limit_sec: 600,
+    },
+];
+
+/// Tests run their long forms when this variable is set.
+const LONG_ENV: &str = "FFRTMP_TEST_LONG";
+
+/// What to run.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Run only this suite; may be repeated
+    #[arg(long, value_enum, value_name = "SUITE")]
+    only: Vec<Suite>,
+    /// Run the long forms too
+    #[arg(long)]
+    long: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Suite {
+    /// fmt, clippy, tidy, cargo-deny
+    Lint,
+    /// Unit, property, snapshot and command-line tests
+    Unit,
+    /// The committed object is what its source gives
+    Ebpf,
+    /// The kernel suites on this machine
+    Node,
+    /// The kernel suites on Debian's 6.1 in QEMU
+    #[value(name = "vm-6.1")]
+    Vm6_1,
+    /// The kernel suites on Debian's 6.12 in QEMU
+    #[value(name = "vm-6.12")]
+    Vm6_12,
+    /// The demo, judged by what its table says
+    Demo,
+}
+
+struct Done {
+    suite: Suite,
+    counts: Counts,
+    took: Duration,
+}
+
+/// The verb.
+pub(crate) fn run(args: &Args) -> Result<()> {
+    package::ensure(&[Need::Build, Need::Media])?;
+    let ci = std::env::var("CI").is_ok_and(|value| value == "true");
+    let mut left = LeftOut::default();
+    let mut done = Vec::new();
+    for &suite in Suite::value_variants() {
+        let name = suite
+            .to_possible_value()
+            .map_or_else(String::new, |value| value.get_name().to_owned());
+        if !args.only.is_empty() && !args.only.contains(&suite) {
+            left.note(&name, "--only names other suites")?;
+            continue;
+        }
+        if suite.needs_root() && !workspace::is_root() {
+            left.note(&name, "needs root")?;
+            continue;
+        }
+        println!("\n== suite {name}");
+        let started = Instant::now();
+        let counts = suite.run(args.long).unwrap_or_else(|error| {
+            println!("suite {name} failed: {error:#}");
+            Counts::one(false)
+        });
+        done.push(Done {
+            suite,
+            counts,
+            took: started.elapsed(),
+        });
+    }
+    if !args.long {
+        println!("\nLong forms were not run; `cargo xtask test --long` runs them.");
+    }
+    let closed = left.close(ci);
+    summary(&done)?;
+    closed
+}
+
+/// The last line is the one CI reads.
+fn summary(done: &[Done]) -> Result<()> {
+    let mut total = Counts::default();
+    println!(
+        "\n{:<10} {:>8} {:>8} {:>9}",
+        "suite", "passed", "failed", "seconds"
+    );
+    for Done { suite, counts, took } in done {
+        let name = suite
+            .to_possible_value()
+            .map_or_else(String::new, |value| value.get_name().to_owned());
+        println!(
+            "{name:<10} {:>8} {:>8} {:>9.1}",
+            counts.passed,
+            counts.failed,
+            took.as_secs_f64()
+        );
+        total += *counts;
+    }
+    let took: Duration = done.iter().map(|done| done.took).sum();
+    println!(
+        "{:<10} {:>8} {:>8} {:>9.1}\n",
+        "all",
+        total.passed,
+        total.failed,
+        took.as_secs_f64()
+    );
+    println!("{total}");
+    if total.failed > 0 {
+        bail!("{} failed", total.failed);
+    }
+    if total.passed == 0 {
+        bail!("nothing ran");
+    }
+    Ok(())
+}
+
+impl Suite {
+    fn needs_root(self) -> bool {
+        matches!(self, Self::Node | Self::Demo)
+    }
+
+    fn run(self, long: bool) -> Result<Counts> {
+        match self {
+            Self::Lint => Ok(lint::checks()),
+            Self::Unit => unit(long),
+            Self::Ebpf => ebpf::check().map(|()| Counts::one(true)),
+            Self::Node => node(long),
+            Self::Vm6_1 => vm::run_suites(Series::V6_1, None),
+            Self::Vm6_12 => vm::run_suites(Series::V6_12, None),
+            Self::Demo => demo::check(),
+        }
+    }
+}
+
+/// Every test that is not a kernel suite.
+fn unit(long: bool) -> Result<Counts> {
+    let mut arguments = vec!["--workspace".to_owned(), "--lib".to_owned(), "--bins".to_owned()];
+    for (package, test) in workspace::integration_tests()? {
+        if !KERNEL_SUITES
+            .iter()
+            .any(|suite| suite.package == package && suite.test == test)
+        {
+            arguments.extend(["--test".to_owned(), test]);
+        }
+    }
+    let mut counts = cargo_test(&arguments, &[], long)?;
+    counts += cargo_test(&["--workspace".to_owned(), "--doc".to_owned()], &[], long)?;
+    Ok(counts)
+}
+
+/// The kernel suites here, one test at a time: they share one kernel.
+fn node(long: bool) -> Result<Counts> {
+    let object = ebpf::rebuilt_object()?;
+    let mut counts = Counts::default();
+    for suite in KERNEL_SUITES {
+        let arguments = [
+            "-p",
+            suite.package,
+            "--test",
+            suite.test,
+            "--",
+            "--test-threads=1",
+        ]
+        .map(str::to_owned);
+        let env: Vec<(&str, String)> = object
+            .iter()
+            .map(|object| (ebpf::OBJECT_ENV, object.display().to_string()))
+            .collect();
+        let found = cargo_test(&arguments, &env, long)?;
+        if found.passed == 0 && found.failed == 0 {
+            bail!("test {} of {} has no tests", suite.test, suite.package);
+        }
+        counts += found;
+    }
+    Ok(counts)
+}
+
+/// Runs `cargo test`, shows its output as it comes and counts.
+fn cargo_test(arguments: &[String], env: &[(&str, String)], long: bool) -> Result<Counts> {
+    let mut command = Command::new("cargo");
+    command
+        .arg("test")
+        .arg("--no-fail-fast")
+        .args(arguments)
+        .current_dir(workspace::root());
+    command.envs(env.iter().map(|(name, value)| (*name, value)));
+    if long {
+        command.env(LONG_ENV, "1");
+    }
+    let shown = format!("cargo test {}", arguments.join(" "));
+    println!("$ {shown}");
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("starting {shown}"))?;
+    let stdout = child.stdout.take().context("cargo has no output")?;
+    let mut lines = Vec::new();
+    for line in BufReader::new(stdout).split(b'\n') {
+        let line = String::from_utf8_lossy(&line.context("reading cargo's output")?).into_owned();
+        println!("{line}");
+        lines.push(line);
+    }
+    let status = child.wait().context("waiting for cargo")?;
+    let mut counts = Counts::read(&lines);
+    if !status.success() && counts.failed == 0 {
+        println!("{shown}: {status} outside its tests");
+        counts.failed = 1;
+    }
+    Ok(counts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_with_a_failure_or_without_a_test_is_an_error() {
+        let done = |counts| {
+            [Done {
+                suite: Suite::Lint,
+                counts,
+                took: Duration::ZERO,
+            }]
+        };
+        assert!(summary(&done(Counts { passed: 1, failed: 0 })).is_ok());
+        assert!(summary(&done(Counts { passed: 9, failed: 1 })).is_err());
+        assert!(summary(&done(Counts::default())).is_err());
+        assert!(summary(&[]).is_err());
+    }
+}

@@ -1,0 +1,262 @@
+//! `cargo xtask vm`: the kernel suites on Debian's 6.1 and 6.12 kernels in QEMU, one boot a kernel.
+//!
+//! It owns the guest from download to power-off and refuses to judge speed: without KVM everything is 10 to 30 times
+//! slower. Host files appear in the guest under the same paths, so a test finds its binaries and data as it does here.
+
+mod guest;
+mod image;
+mod kernel;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use clap::ValueEnum;
+use xshell::cmd;
+
+pub(crate) use self::kernel::Series;
+use crate::package::{self, Need};
+use crate::test::{Counts, KERNEL_SUITES, KernelSuite};
+use crate::{ebpf, workspace};
+
+/// Which kernels, and what runs on them.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// The kernel series.
+    #[arg(value_enum, default_value = "all")]
+    series: Which,
+    /// Run this shell command in the guest instead of the suites; may be repeated
+    #[arg(long, value_name = "COMMAND")]
+    command: Vec<String>,
+    /// Run only tests whose name contains this
+    #[arg(last = true)]
+    filter: Option<String>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Which {
+    #[value(name = "6.1")]
+    V6_1,
+    #[value(name = "6.12")]
+    V6_12,
+    All,
+}
+
+/// One command in the guest.
+#[derive(Debug, Clone)]
+pub(crate) struct Step {
+    name: String,
+    command: String,
+    limit: Duration,
+}
+
+impl Step {
+    /// A shell command under a name (a word) and a time limit in seconds of the guest.
+    pub(crate) fn new(name: &str, command: &str, limit_sec: u64) -> Self {
+        Self {
+            name: name.to_owned(),
+            command: format!("{command}\n"),
+            limit: Duration::from_secs(limit_sec),
+        }
+    }
+}
+
+/// How one step went.
+#[derive(Debug)]
+pub(crate) struct StepResult {
+    /// As in its [`Step`].
+    pub(crate) name: String,
+    /// Exit status as a shell has it; 124 when its time was up.
+    pub(crate) status: Option<i32>,
+    /// How long it took by the guest's clock.
+    pub(crate) seconds: f64,
+    /// What it printed.
+    pub(crate) lines: Vec<String>,
+}
+
+/// How one boot went.
+#[derive(Debug)]
+pub(crate) struct Output {
+    /// Every step asked for, in order.
+    pub(crate) steps: Vec<StepResult>,
+    /// From the start of QEMU to its end.
+    pub(crate) took: Duration,
+}
+
+impl Output {
+    /// True when every step ended with status 0.
+    pub(crate) fn passed(&self) -> bool {
+        self.steps.iter().all(|step| step.status == Some(0))
+    }
+}
+
+/// Boots a kernel of the series with `files` (host path, guest path; libraries come along) and runs the steps.
+pub(crate) fn run(series: Series, files: &[(PathBuf, PathBuf)], steps: &[Step]) -> Result<Output> {
+    package::ensure(&[Need::Media, Need::Vm])?;
+    let kernel = kernel::obtain(series)?;
+    println!("== booting {}", kernel.release);
+    let first = image::first_file_system(&kernel)?;
+    let disk = image::disk(files, steps)?;
+    let output = guest::boot(&kernel, &first, &disk, steps)?;
+    // Half a gigabyte that the next run makes anew in two seconds.
+    std::fs::remove_file(&disk).context("removing the guest's disk")?;
+    for step in &output.steps {
+        let status = step
+            .status
+            .map_or_else(|| "?".to_owned(), |status| status.to_string());
+        println!(
+            "   {}: status {status}, {:.1} s in the guest",
+            step.name, step.seconds
+        );
+    }
+    println!(
+        "   {} took {:.1} s from start to power-off",
+        kernel.release,
+        output.took.as_secs_f64()
+    );
+    Ok(output)
+}
+
+/// Runs the kernel suites on one series. The object that `ebpf check` rebuilt is used when it is there.
+pub(crate) fn run_suites(series: Series, filter: Option<&str>) -> Result<Counts> {
+    let mut files = Vec::new();
+    let mut add = |path: PathBuf| files.push((path.clone(), path));
+    for binary in product_binaries()? {
+        add(binary);
+    }
+    let object = ebpf::rebuilt_object()?;
+    if let Some(object) = &object {
+        add(object.clone());
+    }
+    let mut steps = Vec::new();
+    for suite in KERNEL_SUITES {
+        let binary = workspace::test_binary(suite.package, suite.test)?;
+        steps.push(step(suite, &binary, object.as_deref(), filter));
+        add(binary);
+    }
+    for path in data_files()? {
+        add(path);
+    }
+    let output = run(series, &files, &steps)?;
+    let mut counts = Counts::default();
+    for step in &output.steps {
+        let found = Counts::read(&step.lines);
+        counts += found;
+        if step.status != Some(0) && found.failed == 0 {
+            println!("   {} failed outside its tests", step.name);
+            counts.failed += 1;
+        }
+    }
+    Ok(counts)
+}
+
+fn step(
+    suite: &KernelSuite,
+    binary: &std::path::Path,
+    object: Option<&std::path::Path>,
+    filter: Option<&str>,
+) -> Step {
+    let mut lines = vec![format!("cd {} || exit 1", suite_directory(suite).display())];
+    if let Some(object) = object {
+        lines.push(format!("export {}={}", ebpf::OBJECT_ENV, object.display()));
+    }
+    let filter = quoted(filter.unwrap_or_default());
+    lines.push(format!("exec {} --test-threads=1 {filter}", binary.display()));
+    let command = lines.join(
+        "
+",
+    );
+    Step::new(suite.test, &command, suite.vm_limit_sec)
+}
+
+/// cargo runs a test in its package's directory; so do we.
+fn suite_directory(suite: &KernelSuite) -> PathBuf {
+    let found = workspace::metadata().ok().and_then(|metadata| {
+        metadata
+            .packages
+            .iter()
+            .find(|package| package.name.as_str() == suite.package)
+    });
+    found
+        .and_then(|package| package.manifest_path.parent())
+        .map_or_else(
+            || workspace::root().to_owned(),
+            |directory| directory.as_std_path().to_owned(),
+        )
+}
+
+fn quoted(word: &str) -> String {
+    if word.is_empty() {
+        String::new()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
+
+/// Builds `ffrtmp` and `ffrtmp-governor` in the dev profile and says where they are.
+pub(crate) fn product_binaries() -> Result<Vec<PathBuf>> {
+    let shell = workspace::shell()?;
+    cmd!(shell, "cargo build --quiet -p ffrtmp-cli -p ffrtmp-governor")
+        .run()
+        .context("building the product")?;
+    let directory = workspace::target()?.join("debug");
+    Ok(["ffrtmp", "ffrtmp-governor"]
+        .iter()
+        .map(|name| directory.join(name))
+        .collect())
+}
+
+/// What tests read at run time: their manifests' directories must exist, and the data beside them.
+fn data_files() -> Result<Vec<PathBuf>> {
+    let shell = workspace::shell()?;
+    let listed = cmd!(
+        shell,
+        "git ls-files -- tests/data tests/Cargo.toml governor/Cargo.toml governor/tests/data"
+    )
+    .quiet()
+    .read()
+    .context("listing test data")?;
+    Ok(listed
+        .lines()
+        .map(|line| workspace::root().join(line))
+        .filter(|path| path.is_file())
+        .collect())
+}
+
+/// The verb.
+pub(crate) fn run_verb(args: &Args) -> Result<()> {
+    let all = match args.series {
+        Which::V6_1 => vec![Series::V6_1],
+        Which::V6_12 => vec![Series::V6_12],
+        Which::All => Series::ALL.to_vec(),
+    };
+    let mut counts = Counts::default();
+    let mut passed = true;
+    for series in all {
+        if args.command.is_empty() {
+            counts += run_suites(series, args.filter.as_deref())?;
+        } else {
+            passed &= run_commands(series, &args.command)?;
+        }
+    }
+    if args.command.is_empty() {
+        println!("{counts}");
+    }
+    if !passed || counts.failed > 0 {
+        bail!("a kernel suite failed");
+    }
+    Ok(())
+}
+
+fn run_commands(series: Series, commands: &[String]) -> Result<bool> {
+    let mut files = Vec::new();
+    for path in product_binaries()? {
+        let name = path.file_name().context("a binary without a name")?;
+        files.push((path.clone(), PathBuf::from("/usr/bin").join(name)));
+    }
+    let steps: Vec<Step> = commands
+        .iter()
+        .map(|command| Step::new("command", command, 600))
+        .collect();
+    Ok(run(series, &files, &steps)?.passed())
+}
