@@ -13,7 +13,7 @@ pub use daemon::{ConnectError, DaemonClient};
 pub use stream::{EventStream, Watch};
 
 use crate::control::peer::ourselves;
-use crate::control::session::{EVENTS_UNREAD, Session};
+use crate::control::session::{self, Session};
 use crate::control::types::{
     AttachRequest, ErrorCode, Explain, JobKey, JobView, ReleaseRequest, Released, Reloaded, RequestError,
     SessionRules, Status,
@@ -103,7 +103,7 @@ impl Governor {
     pub async fn events(&self) -> Result<EventStream, RequestError> {
         match self {
             Self::Daemon(daemon) => daemon.events().await,
-            Self::Local(engine) => Ok(EventStream::local(engine.subscribe(EVENTS_UNREAD))),
+            Self::Local(engine) => Ok(EventStream::local(session::listen(engine).await?)),
         }
     }
 

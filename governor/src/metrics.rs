@@ -1,1 +1,15 @@
-//! Prometheus metrics.
+//! Prometheus metrics, `/healthz` and `/readyz`, on a TCP port of the loopback interface.
+//!
+//! Nothing is counted here: each scrape asks the engine once and reads the ledger's own figures, so that there is one
+//! truth and an idle daemon does nothing for it. Labels are closed lists. No command line, path or user appears, so
+//! the port may be read by anybody on the machine.
+
+mod http;
+mod render;
+
+pub use http::{MetricsSource, serve};
+pub use render::{Figures, render};
+
+/// Where the port is unless configured.
+pub const DEFAULT_ADDRESS: std::net::SocketAddr =
+    std::net::SocketAddr::V4(std::net::SocketAddrV4::new(std::net::Ipv4Addr::LOCALHOST, 9091));

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
 use super::stream::{EventStream, Watch};
-use crate::control::types::{ErrorCode, RequestError, SessionOpened, SessionRules};
+use crate::control::types::{BODY_MAX, ErrorCode, RequestError, SessionOpened, SessionRules};
 
 /// Asks a daemon. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -93,7 +93,7 @@ impl DaemonClient {
         route: &str,
         body: &impl Serialize,
     ) -> Result<T, RequestError> {
-        let request = self.http.post(self.url(&[route])?).json(body);
+        let request = self.post_of(route, body)?;
         self.answer(self.send(request).await?).await
     }
 
@@ -103,10 +103,32 @@ impl DaemonClient {
     }
 
     pub(super) async fn open_watch(&self, rules: &SessionRules) -> Result<Watch, RequestError> {
-        let request = self.http.post(self.url(&["sessions"])?).json(rules);
+        let request = self.post_of("sessions", rules)?;
         let mut events = EventStream::socket(self.send(request).await?);
         let SessionOpened { session } = events.first_line().await?;
         Ok(Watch { session, events })
+    }
+
+    /// A body that is too large is refused here: the daemon would hang up while it is still being written, and the
+    /// user would read "broken pipe".
+    fn post_of(&self, route: &str, body: &impl Serialize) -> Result<reqwest::RequestBuilder, RequestError> {
+        let body = serde_json::to_vec(body).map_err(|error| self.broken(&error))?;
+        if body.len() > BODY_MAX {
+            return Err(RequestError::new(
+                ErrorCode::Invalid,
+                format!(
+                    "the request has {} bytes, the daemon takes {BODY_MAX}",
+                    body.len()
+                ),
+                "shorten the rules, or put them into the daemon's own configuration file",
+            ));
+        }
+        let json = (reqwest::header::CONTENT_TYPE, "application/json");
+        Ok(self
+            .http
+            .post(self.url(&[route])?)
+            .header(json.0, json.1)
+            .body(body))
     }
 
     /// The host is never looked up: every connection goes to the socket.

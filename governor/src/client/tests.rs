@@ -163,6 +163,12 @@ async fn a_refusal_arrives_with_its_code_and_hint() {
         assert!(error.message.contains("targets") && error.hint.is_some());
     }
     let [daemon, local] = world.both().await;
+    let long = SessionRules {
+        yaml: Some("#".repeat(2 << 20)),
+        ..SessionRules::default()
+    };
+    let error = daemon.open_watch(long).await.unwrap_err();
+    assert!(error.message.contains("1048576"), "{error}");
     assert_eq!(daemon.reload().await.unwrap().names, ["ffmpeg"]);
     assert_eq!(local.reload().await.unwrap_err().code, ErrorCode::Invalid);
 }

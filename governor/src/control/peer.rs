@@ -25,7 +25,7 @@ const CPU_WEIGHT_DEFAULT: u32 = 100;
 /// The default weight of BFQ, 100 of 1000, on the users' scale of 1 to 100.
 const IO_WEIGHT_DEFAULT: u32 = 10;
 
-/// What SO_PEERCRED said when the connection was made; `None` when the kernel did not say.
+/// What `SO_PEERCRED` said when the connection was made; `None` when the kernel did not say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Credentials(Option<(u32, u32)>);
 

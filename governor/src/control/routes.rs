@@ -20,15 +20,13 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use super::peer::{self, Credentials};
 use super::server::ControlState;
-use super::session::{EVENTS_UNREAD, Session};
+use super::session::{self, Session};
 use super::types::{
-    AttachRequest, ErrorCode, Explain, JobEvent, JobKey, JobView, Peer, ReleaseRequest, Released, Reloaded,
-    RequestError, SessionOpened, SessionRules, Status,
+    AttachRequest, BODY_MAX, ErrorCode, Explain, JobEvent, JobKey, JobView, Peer, ReleaseRequest, Released,
+    Reloaded, RequestError, SessionOpened, SessionRules, Status,
 };
 use crate::ledger::LedgerState;
 
-/// Largest request body, bytes. A rules file of this size has about 10,000 rules.
-const BODY_MAX: usize = 1 << 20;
 /// Most records of the past in one answer.
 const HISTORY_MAX: u32 = 1000;
 
@@ -295,9 +293,11 @@ async fn reload(State(state): Shared, Caller(peer): Caller) -> Answer<Reloaded> 
     Ok(Json(blocking(move || reload()).await?))
 }
 
-async fn events(State(state): Shared, Caller(peer): Caller) -> Response {
-    let events = ReceiverStream::new(state.engine.subscribe(EVENTS_UNREAD));
-    lines(events.map(move |event| line(&peer::event_for(peer, event))))
+async fn events(State(state): Shared, Caller(peer): Caller) -> Result<Response, RequestError> {
+    let events = ReceiverStream::new(session::listen(&state.engine).await?);
+    Ok(lines(
+        events.map(move |event| line(&peer::event_for(peer, event))),
+    ))
 }
 
 /// The session lives as long as its answer is read: the guard belongs to the stream, and the stream is dropped with

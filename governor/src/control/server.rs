@@ -1,6 +1,6 @@
 //! Owns the control socket: makes it, serves it, removes it.
 //!
-//! The socket is open to everybody (0666); who may do what is decided by SO_PEERCRED, see [`super::peer`].
+//! The socket is open to everybody (0666); who may do what is decided by `SO_PEERCRED`, see [`super::peer`].
 
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};

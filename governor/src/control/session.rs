@@ -6,7 +6,7 @@ use crate::engine::handle::EngineHandle;
 use tokio::sync::mpsc;
 
 /// Events a session may leave unread before it loses some. About 2 KiB each.
-pub(crate) const EVENTS_UNREAD: usize = 4096;
+const EVENTS_UNREAD: usize = 4096;
 
 /// An open session. Dropping it takes its rules away.
 #[derive(Debug)]
@@ -48,6 +48,14 @@ impl Session {
     pub(crate) fn into_parts(self) -> (mpsc::Receiver<JobEvent>, SessionGuard) {
         (self.events, self.guard)
     }
+}
+
+/// Events from now on: when this answers, nothing that happens later is missed. The question for the status waits behind
+/// the subscription in the engine's queue.
+pub(crate) async fn listen(engine: &EngineHandle) -> Result<mpsc::Receiver<JobEvent>, RequestError> {
+    let events = engine.subscribe(EVENTS_UNREAD);
+    engine.status().await?;
+    Ok(events)
 }
 
 /// Closes its session when dropped.

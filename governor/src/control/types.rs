@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 use crate::core::facts::Found;
 use crate::core::rule::PlacementMode;
 
+/// Largest request body, bytes. A rules file of this size has about 10,000 rules.
+pub const BODY_MAX: usize = 1 << 20;
+
 /// Names one job of this boot: pid and start time of its first process, as `PID-STARTNS`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct JobKey(pub ffrtmp_abi::ProcessKey);
@@ -73,7 +76,7 @@ pub struct AttachRequest {
     pub command: Option<Vec<String>>,
 }
 
-/// Who asks: from SO_PEERCRED, or ourselves in-process.
+/// Who asks: from `SO_PEERCRED`, or ourselves in-process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Peer {
     /// User.

@@ -72,7 +72,7 @@ impl LedgerHealth {
     }
 
     /// Notes a failure. True when the ledger was well before, so that the change is logged once.
-    pub(super) fn fail(&self, error: String) -> bool {
+    pub(crate) fn fail(&self, error: String) -> bool {
         self.0.failures.fetch_add(1, Ordering::Relaxed);
         let mut state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
         let (since, was_well) = match &*state {
@@ -84,7 +84,7 @@ impl LedgerHealth {
     }
 
     /// Notes a success. Gives since when the ledger was degraded, if it was.
-    pub(super) fn recover(&self) -> Option<Timestamp> {
+    pub(crate) fn recover(&self) -> Option<Timestamp> {
         let mut state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
         match std::mem::take(&mut *state) {
             LedgerState::Ok => None,

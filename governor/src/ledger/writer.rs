@@ -16,7 +16,7 @@ use crate::engine::handle::SaveOrder;
 /// Records in one commit. At about 50 µs a record a batch takes 50 ms, so a storm costs 20 fsyncs a second.
 const BATCH: usize = 1024;
 /// First and longest pause between attempts to write.
-const WRITE_PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+const WRITE_PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
 /// First and longest pause between attempts to acknowledge. The engine empties its queue in microseconds.
 const ACK_PAUSE: (Duration, Duration) = (Duration::from_millis(5), Duration::from_secs(1));
 /// Closed records between two prunings, and the most one pruning deletes, so that it keeps up and never takes long.
