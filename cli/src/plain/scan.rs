@@ -17,7 +17,7 @@ use crate::backend::{Backend, EVENTS_BUFFERED, WatchOrder};
 
 /// Who decides what is governed.
 enum Judge {
-    Targets(WatchOrder),
+    Targets(Box<WatchOrder>),
     File(RuleSet),
 }
 
@@ -54,7 +54,7 @@ pub(super) fn open(plain: Plain, order: WatchOrder) -> Result<mpsc::Receiver<Job
     let judge = if order.targets.is_empty() {
         Judge::File(crate::backend::read_rules(&order.rules, &order.origin)?)
     } else {
-        Judge::Targets(order)
+        Judge::Targets(Box::new(order))
     };
     tokio::spawn(async move {
         let mut known = BTreeSet::new();
