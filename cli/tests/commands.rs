@@ -12,7 +12,6 @@ use std::io::{self, Write};
 use std::rc::Rc;
 
 use clap::Parser;
-use ffrtmp_abi::ProcessKey;
 use ffrtmp_api::{
     ExitReason, Intent, JobId, LimitOutcome, LimitsReport, OomScope, PlacementReport, Report, Sender, Usage,
 };
@@ -145,7 +144,7 @@ impl Backend for Fake {
 
 fn job(id: &str, pid: u32) -> JobView {
     JobView {
-        key: JobKey(ProcessKey::new(pid, 7_000_000)),
+        key: format!("{pid}-7000000").parse::<JobKey>().unwrap(),
         found: Found::Exec,
         uid: 1000,
         state: "running".to_owned(),
