@@ -167,8 +167,8 @@ impl Suite {
             Self::Unit => unit(long),
             Self::Ebpf => ebpf::check().map(|()| Counts::one(true)),
             Self::Node => node(long),
-            Self::Vm6_1 => vm::run_suites(Series::V6_1, None),
-            Self::Vm6_12 => vm::run_suites(Series::V6_12, None),
+            Self::Vm6_1 => vm::run_suites(Series::V6_1),
+            Self::Vm6_12 => vm::run_suites(Series::V6_12),
             Self::Demo => demo::check(),
         }
     }
