@@ -209,7 +209,8 @@ fn quoted(word: &str) -> String {
 /// Builds `ffrtmp` and `ffrtmp-governor` in the dev profile and says where they are.
 pub(crate) fn product_binaries() -> Result<Vec<PathBuf>> {
     let shell = workspace::shell()?;
-    cmd!(shell, "cargo build --quiet -p ffrtmp-cli -p ffrtmp-governor")
+    let selection = workspace::PRODUCT;
+    cmd!(shell, "cargo build --quiet {selection...} --bins")
         .run()
         .context("building the product")?;
     let directory = workspace::target()?.join("debug");
