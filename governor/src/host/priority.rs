@@ -19,7 +19,7 @@ pub const NEGATIVE_NICE_REFUSED: &str = "Cannot set negative nice (requires root
 /// Looks at the list of threads this often, until no new one turned up.
 const THREAD_ROUNDS: usize = 4;
 
-/// IOPRIO_WHO_PROCESS and IOPRIO_CLASS_SHIFT of `linux/ioprio.h`.
+/// `IOPRIO_WHO_PROCESS` and `IOPRIO_CLASS_SHIFT` of `linux/ioprio.h`.
 const IOPRIO_WHO_PROCESS: libc::c_int = 1;
 const IOPRIO_CLASS_SHIFT: u32 = 13;
 
@@ -51,7 +51,7 @@ pub fn apply(process: &Pinned, limits: &Limits) -> Applied {
         done.take("nice", "setpriority", outcome);
     }
     if let Some(io) = limits.io_priority {
-        let outcome = set_io(process, encode(io)).map(|value| describe_io(value));
+        let outcome = set_io(process, encode(io)).map(describe_io);
         done.take("io_priority", "ioprio_set", outcome);
     }
     if let Some(score) = limits.oom_score_adj {

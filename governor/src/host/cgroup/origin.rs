@@ -1,6 +1,6 @@
 //! Where a process was before we touched it, and putting it back there.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use ffrtmp_abi::ProcessKey;
 use serde::{Deserialize, Serialize};
@@ -82,7 +82,7 @@ impl Tree {
                 ));
                 continue;
             };
-            let Some(target) = hierarchy.dir_of(before).and_then(nearest) else {
+            let Some(target) = hierarchy.dir_of(before).and_then(|dir| nearest(&dir)) else {
                 done.warnings.push(format!(
                     "process {pid} stays in {}: {before} is not visible here",
                     dir.display()
@@ -116,7 +116,7 @@ impl Tree {
 }
 
 /// The directory, or the first one above it that still exists.
-fn nearest(dir: PathBuf) -> Option<PathBuf> {
+fn nearest(dir: &Path) -> Option<PathBuf> {
     dir.ancestors()
         .find(|dir| dir.join("cgroup.procs").exists())
         .map(PathBuf::from)

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use ffrtmp_abi::ProcessKey;
 
 use super::super::file::{self, IoError, chain};
-use super::super::process::{Pinned, ProcessError, read_stat};
+use super::super::process::{Pinned, ProcessError, read_stat, same_start, tick_ns};
 use super::super::procfs::read_cgroups;
 use super::CgroupError;
 use super::group::{Group, Prepared, Tree};
@@ -35,7 +35,7 @@ pub struct Moved {
 /// Descriptors for a child that joins before its exec, opened beforehand because a forked child may not allocate.
 #[derive(Debug)]
 pub struct SpawnInto {
-    /// The v2 directory, for `clone3` with CLONE_INTO_CGROUP.
+    /// The v2 directory, for `clone3` with `CLONE_INTO_CGROUP`.
     pub v2: Option<OwnedFd>,
     /// `cgroup.procs` of each v1 directory: the child writes `0` to join by itself.
     pub v1: Vec<File>,
@@ -150,10 +150,7 @@ impl Tree {
         let Ok(stranger) = Pinned::of_pid(pid) else {
             return gone;
         };
-        if stranger.key().start / super::super::process::tick_ns()
-            == process.key().start / super::super::process::tick_ns()
-            || !self.contains(group, &stranger)
-        {
+        if same_start(process.key(), stranger.key().start / tick_ns()) || !self.contains(group, &stranger) {
             return gone;
         }
         let parent = read_stat(pid).and_then(|stat| Pinned::of_pid(stat.ppid.cast_unsigned()));
