@@ -391,12 +391,12 @@ fn release_puts_groups_and_attributes_back() {
     let text = serde_json::to_string(&origin).unwrap();
     let undone = bench
         .tree
-        .release(&[process.key()], &serde_json::from_str(&text).unwrap());
+        .release(&[process.key()], &serde_json::from_str(&text).unwrap(), &limits);
     assert_eq!(undone.warnings, Vec::<String>::new());
     assert_eq!(undone.undone.len(), prepared.group.dirs().len() + 2, "{undone:?}");
     assert_eq!(groups(&process), before);
     assert_eq!(priority::read(&process), origin.attributes);
-    let again = bench.tree.release(&[process.key()], &origin);
+    let again = bench.tree.release(&[process.key()], &origin, &limits);
     assert_eq!(
         again.undone,
         Vec::<String>::new(),
