@@ -23,6 +23,8 @@ use crate::engine::clock;
 struct Placed {
     group: Option<Group>,
     origin: Option<Origin>,
+    /// What was asked for last; a release puts back only what still is as asked.
+    asked: Limits,
 }
 
 /// This machine.
@@ -68,7 +70,14 @@ impl LinuxHost {
         let ours = |leftover: &mut Leftover| leftover.group.paths().iter().any(|path| paths.contains(path));
         let found = self.leftovers.extract_if(.., ours).next();
         if let Some(leftover) = found {
-            self.placed.insert(key, Placed { group: Some(leftover.group), origin: None });
+            self.placed.insert(
+                key,
+                Placed {
+                    group: Some(leftover.group),
+                    origin: None,
+                    asked: Limits::default(),
+                },
+            );
         }
     }
 
@@ -151,8 +160,12 @@ impl Host for LinuxHost {
                 Placed {
                     group: None,
                     origin: Some(origin),
+                    asked: Limits::default(),
                 },
             );
+        }
+        if let Some(placed) = self.placed.get_mut(&order.key) {
+            placed.asked = order.limits.clone();
         }
         let attributes = priority::apply(&process, &order.limits);
         placement.applied = attributes.applied;
@@ -211,15 +224,19 @@ impl Host for LinuxHost {
         let Some(Placed {
             group,
             origin: Some(origin),
+            asked,
         }) = self.placed.remove(&key)
         else {
-            return (Vec::new(), vec!["where it came from is not known; nothing was changed".to_owned()]);
+            return (
+                Vec::new(),
+                vec!["where it came from is not known; nothing was changed".to_owned()],
+            );
         };
         let mut members = self.kernel.members_of(key);
         if members.is_empty() {
             members.push(key);
         }
-        let mut done = self.tree.release(&members, &origin);
+        let mut done = self.tree.release(&members, &origin, &asked);
         if let Some(group) = group {
             let retired = self.tree.retire(&group);
             done.undone.extend(
