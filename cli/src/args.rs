@@ -233,7 +233,7 @@ pub struct WatchArgs {
     /// Keep the ledger in --state-path, so that a restart goes on where this one ended
     #[arg(long)]
     pub enable_state: bool,
-    /// The ledger's file (SQLite)
+    /// The ledger's file, a database
     #[arg(long, value_name = "FILE", default_value = "/var/lib/ffrtmp/watch-state.db")]
     pub state_path: PathBuf,
     /// Accepted for old scripts: every record is committed as it closes, so there is nothing to flush

@@ -104,7 +104,8 @@ impl Connected {
             }
         }
         if *need == Need::Daemon {
-            return Ok(Self::Plain(Plain::new("no daemon runs")));
+            let why = if global.no_daemon { "--no-daemon was given" } else { "no daemon runs" };
+            return Ok(Self::Plain(Plain::new(why)));
         }
         if !nix::unistd::geteuid().is_root() {
             return Ok(Self::Plain(Plain::new(
@@ -117,6 +118,15 @@ impl Connected {
                 Ok(Self::Plain(Plain::new(&error_chain(&error))))
             }
             Err(error) => Err(error.into()),
+        }
+    }
+}
+
+impl Connected {
+    /// Ends an engine of this process; workloads and their limits stay.
+    pub async fn close(self) {
+        if let Self::Governor(Governor::Local(engine)) = self {
+            engine.stop().await;
         }
     }
 }
@@ -173,11 +183,12 @@ impl Backend for Connected {
 }
 
 async fn watch(governor: &Governor, order: WatchOrder) -> Result<mpsc::Receiver<JobEvent>, RequestError> {
+    let file = order.targets.is_empty();
     let rules = SessionRules {
-        targets: Vec::new(),
-        limits: Limits::default(),
-        yaml: Some(order.rules),
-        origin: Some(order.origin),
+        targets: order.targets,
+        limits: order.limits,
+        yaml: file.then_some(order.rules),
+        origin: file.then_some(order.origin),
     };
     let mut session = governor.open_watch(rules).await?;
     let (sender, receiver) = mpsc::channel(EVENTS_BUFFERED);

@@ -61,7 +61,7 @@ impl ExitCode {
 
     /// The table for the documentation.
     pub fn table() -> String {
-        let rows: String = Self::ALL
+        let rows: Vec<String> = Self::ALL
             .iter()
             .map(|(code, meaning)| format!("| {} | {meaning} |\n", *code as u8))
             .collect();
@@ -69,7 +69,8 @@ impl ExitCode {
             "# Exit statuses of `ffrtmp`\n\n\
              `run` and `attach` return the workload's own status, and 128+n when signal n ended it. Ended by a signal\n\
              themselves, they return 128 plus that signal, and the workload goes on.\n\n\
-             | status | meaning |\n| --: | --- |\n{rows}"
+             | status | meaning |\n| --: | --- |\n{}",
+            rows.concat()
         )
     }
 }

@@ -1,12 +1,17 @@
 //! Every command against a scripted governor: what it asks, what it prints, what it returns.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "helpers of tests fail their test"
+)]
+
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::rc::Rc;
 
 use clap::Parser;
-use ffrtmp_abi::ProcessKey;
 use ffrtmp_api::{
     ExitReason, Intent, JobId, LimitOutcome, LimitsReport, OomScope, PlacementReport, Report, Sender, Usage,
 };
@@ -139,7 +144,7 @@ impl Backend for Fake {
 
 fn job(id: &str, pid: u32) -> JobView {
     JobView {
-        key: JobKey(ProcessKey::new(pid, 7_000_000)),
+        key: format!("{pid}-7000000").parse::<JobKey>().unwrap(),
         found: Found::Exec,
         uid: 1000,
         state: "running".to_owned(),
@@ -429,7 +434,7 @@ fn attach_mirrors_the_status_and_never_makes_one_up() {
     assert_eq!(said.status.unwrap(), 125);
     assert!(
         said.talk
-            .contains("code=-, reason=unobserved (the governor was down), duration=1.0s"),
+            .contains("code=-, reason=unobserved, why=the governor was down, duration=1.0s"),
         "{}",
         said.talk
     );
@@ -452,8 +457,11 @@ fn watch_prints_the_documented_lines_and_attached_only_once_placed() {
     let view = job("auto-ffmpeg-29651", 29651);
     let mut refused = job("auto-ffmpeg-29652", 29652);
     refused.report.placement.not_placed = Some("no memory controller".to_owned());
+    let mut elsewhere = job("of-run", 4711);
+    elsewhere.found = Found::Run;
     let fake = Fake {
         events: vec![
+            (Happened::Placed, elsewhere),
             (Happened::Discovered, view.clone()),
             (Happened::Discovered, refused.clone()),
             (Happened::Placed, view.clone()),
@@ -512,7 +520,7 @@ fn the_flags_of_a_stateful_watch_act() {
     );
     assert!(
         said.results
-            .contains("State: /tmp/w.db, saved as each record closes"),
+            .contains("State: in the ledger of the governor, pid 77; /tmp/w.db is not used"),
         "{}",
         said.results
     );

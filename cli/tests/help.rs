@@ -1,5 +1,7 @@
 //! What the binary says of itself and of wrong command lines, word for word.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail their test")]
+
 use std::process::Command;
 
 fn ffrtmp(args: &[&str]) -> (i32, String) {
@@ -94,7 +96,8 @@ fn wrong_command_lines_name_the_flag_and_what_it_takes() {
         let args: Vec<String> = shlex::split(line).unwrap();
         let args: Vec<&str> = args.iter().map(String::as_str).collect();
         let (status, said) = ffrtmp(&args);
-        text += &format!("$ ffrtmp {line}\n{}\n[{status}]\n\n", said.trim_end());
+        text.push_str(&["$ ffrtmp ", line, "\n", said.trim_end(), "\n"].concat());
+        text.push_str(&["[", &status.to_string(), "]\n\n"].concat());
     }
     insta::assert_snapshot!("errors", text);
 }

@@ -1,5 +1,11 @@
 //! `run` and `attach` on real processes, without a governor: what holds even for a user with no privilege at all.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "helpers of tests fail their test"
+)]
+
 use std::fs;
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;

@@ -70,7 +70,7 @@ fn deny() -> Result<()> {
     let shell = workspace::shell()?;
     cmd!(
         shell,
-        "cargo deny --locked --offline --log-level warn check --config .deny.toml licenses bans sources"
+        "cargo deny --locked --log-level warn --config .deny.toml check licenses bans sources"
     )
     .run()
     .context("cargo deny")

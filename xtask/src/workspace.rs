@@ -9,6 +9,10 @@ use anyhow::{Context, Result, bail};
 use cargo_metadata::{Metadata, MetadataCommand, TargetKind};
 use xshell::{Shell, cmd};
 
+/// Selects what we ship and its tests. Always the same selection: with another one cargo unifies features anew and
+/// compiles half of the dependencies a second time. xtask itself would change that selection, and is tested apart.
+pub(crate) const PRODUCT: [&str; 3] = ["--workspace", "--exclude", "xtask"];
+
 /// The repository's root: the directory above this package.
 pub(crate) fn root() -> &'static Path {
     let package = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -67,7 +71,7 @@ pub(crate) fn test_binary(package: &str, test: &str) -> Result<PathBuf> {
     let shell = shell()?;
     let text = cmd!(
         shell,
-        "cargo test --quiet --no-run --message-format=json -p {package} --test {test}"
+        "cargo test --quiet --no-run --message-format=json {PRODUCT...} --test {test}"
     )
     .quiet()
     .read()

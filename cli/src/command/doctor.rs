@@ -158,28 +158,34 @@ fn cgroup_mounts() -> Vec<String> {
         .collect()
 }
 
+/// Who answers on the socket.
+fn socket(global: &Global, status: &Status) -> Check {
+    let path = global.socket.clone().unwrap_or_else(|| DEFAULT_SOCKET.into());
+    let shown = path.display();
+    let (state, found) = if status.pid != std::process::id() {
+        let found = format!(
+            "{shown} answered by pid {}, version {}",
+            status.pid, status.version
+        );
+        (State::Ok, found)
+    } else if !path.exists() {
+        (State::Warn, format!("no daemon: {shown} does not exist"))
+    } else if global.no_daemon {
+        (State::Warn, format!("{shown} is left alone (--no-daemon)"))
+    } else {
+        (State::Warn, format!("{shown} exists, but nobody answers"))
+    };
+    Check {
+        what: "socket",
+        state,
+        found,
+    }
+}
+
 /// What the governor, or what stands in for it, says of itself.
 fn governor(global: &Global, status: &Status) -> Vec<Check> {
-    let mut checks = Vec::new();
+    let mut checks = vec![socket(global, status)];
     let mut add = |what, state, found| checks.push(Check { what, state, found });
-    let socket = global.socket.clone().unwrap_or_else(|| DEFAULT_SOCKET.into());
-    let in_process = status.pid == std::process::id();
-    if in_process {
-        let found = match socket.exists() {
-            true if global.no_daemon => format!("{} is left alone (--no-daemon)", socket.display()),
-            true => format!("{} exists, but nobody answers", socket.display()),
-            false => format!("no daemon: {} does not exist", socket.display()),
-        };
-        add("socket", State::Warn, found);
-    } else {
-        let found = format!(
-            "{} answered by pid {}, version {}",
-            socket.display(),
-            status.pid,
-            status.version
-        );
-        add("socket", State::Ok, found);
-    }
     let tier = match status.tier.as_str() {
         "kernel" => State::Ok,
         "wait" => State::Off,

@@ -91,23 +91,22 @@ fn write_report(view: &JobView, job: &JobFlags, output: &mut Output) -> Result<(
 fn exited_line(report: &Report) -> String {
     let code = or_dash(report.exit_code, |code| code.to_string());
     let reason = report.exit_reason.as_deref().unwrap_or("-");
-    let mut line = format!("Process exited: code={code}, reason={reason}");
+    let mut parts = vec![format!("Process exited: code={code}"), format!("reason={reason}")];
     if let Some(signal) = report.signal {
         let name = Signal::try_from(i32::from(signal)).map_or("?", Signal::as_str);
-        line += &format!(", signal={signal} ({name})");
+        parts.push(format!("signal={signal} ({name})"));
         let sender = report
             .killed_by
             .as_ref()
             .or_else(|| report.exit.as_ref().and_then(ExitReason::sender));
-        line += &format!(", sender={}", or_dash(sender, ToString::to_string));
+        parts.push(format!("sender={}", or_dash(sender, ToString::to_string)));
     }
     if let Some(ExitReason::Unobserved { why }) = &report.exit {
-        line += &format!(" ({why})");
+        parts.push(format!("why={why}"));
     }
-    line + &format!(
-        ", duration={}",
-        or_dash(report.duration_sec, |sec| format!("{sec:.1}s"))
-    )
+    let duration = or_dash(report.duration_sec, |seconds| format!("{seconds:.1}s"));
+    parts.push(format!("duration={duration}"));
+    parts.join(", ")
 }
 
 /// `JOB id | sla=COMPLIANT | reason=… | runtime=1s | exit=0 | pid=1`, with the intent where it is not production.

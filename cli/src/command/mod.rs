@@ -14,7 +14,7 @@ mod follow;
 mod interrupt;
 mod terminal;
 
-use crate::args::{Cli, RulesVerb, Verb};
+use crate::args::{Cli, Global, RulesVerb, Verb};
 use crate::backend::{Connected, Need};
 use crate::exit::ExitCode;
 use crate::failure::Failure;
@@ -22,25 +22,47 @@ use crate::output::Output;
 
 /// Does what was typed.
 pub async fn dispatch(cli: Cli, output: &mut Output) -> Result<u8, Failure> {
-    let open = async |need: &Need| Connected::open(&cli.global, need).await;
+    let global = &cli.global;
     let done = match cli.verb {
-        Verb::Run(args) => return run::run(args, &open(&Need::Job).await?, output).await,
-        Verb::Attach(args) => return attach::attach(args, &open(&Need::Job).await?, output).await,
+        Verb::Run(args) => {
+            return with(global, Need::Job, async |governor| run::run(args, governor, output).await).await;
+        }
+        Verb::Attach(args) => {
+            return with(global, Need::Job, async |governor| attach::attach(args, governor, output).await).await;
+        }
         Verb::Watch(args) => {
             let need = Need::Watch(args.enable_state.then(|| args.state_path.clone()));
-            watch::watch(args, &open(&need).await?, output).await?
+            with(global, need, async |governor| watch::watch(args, governor, output).await).await?
         }
-        Verb::Ps(args) => ps::ps(&args, &open(&Need::Daemon).await?, output).await?,
-        Verb::Explain(args) => explain::explain(&args, &open(&Need::Daemon).await?, output).await?,
-        Verb::Release(args) => release::release(args, &open(&Need::Daemon).await?, output).await?,
+        Verb::Ps(args) => with(global, Need::Daemon, async |governor| ps::ps(&args, governor, output).await).await?,
+        Verb::Explain(args) => {
+            with(global, Need::Daemon, async |governor| explain::explain(&args, governor, output).await).await?
+        }
+        Verb::Release(args) => {
+            with(global, Need::Daemon, async |governor| release::release(args, governor, output).await).await?
+        }
         Verb::Rules(args) => match args.verb {
             RulesVerb::Test { file, all } => rules::test(&file, all, output)?,
         },
-        Verb::Doctor => doctor::doctor(&cli.global, &open(&Need::Probe).await?, output).await?,
+        Verb::Doctor => {
+            with(global, Need::Probe, async |governor| doctor::doctor(global, governor, output).await).await?
+        }
         Verb::Completions(args) => completions::completions(args.shell, output)?,
         Verb::Man(args) => completions::man(&args.dir, output)?,
     };
     Ok(done.into())
+}
+
+/// Finds who governs, does the verb, and leaves nothing of ours behind: an engine in this process ends with it.
+async fn with<T>(
+    global: &Global,
+    need: Need,
+    verb: impl AsyncFnOnce(&Connected) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    let governor = Connected::open(global, &need).await?;
+    let done = verb(&governor).await;
+    governor.close().await;
+    done
 }
 
 /// The status with which this verb reports its own failures.

@@ -38,7 +38,7 @@ pub async fn run(args: RunArgs, backend: &impl Backend, output: &mut Output) -> 
     output.wrapper(&format!(
         "RUN mode: {} [{}]",
         program.path.display(),
-        shown(&args)[1..].join(" ")
+        shown(&args).get(1..).unwrap_or_default().join(" ")
     ));
     follow::announce(&args.job, output);
     let held = Held::start(program).map_err(Failure::Spawn)?;
@@ -150,9 +150,11 @@ fn shown(args: &RunArgs) -> Vec<String> {
 fn resolve(args: &RunArgs, talk_on_stderr: bool) -> Result<Program, Failure> {
     let workdir = args.workdir.as_ref();
     if let Some(path) = workdir {
-        let entered = path.metadata().and_then(|found| match found.is_dir() {
-            true => nix::unistd::access(path, nix::unistd::AccessFlags::X_OK).map_err(io::Error::from),
-            false => Err(io::ErrorKind::NotADirectory.into()),
+        let entered = path.metadata().and_then(|found| {
+            if !found.is_dir() {
+                return Err(io::ErrorKind::NotADirectory.into());
+            }
+            nix::unistd::access(path, nix::unistd::AccessFlags::X_OK).map_err(io::Error::from)
         });
         entered.map_err(|source| Failure::Workdir {
             path: path.clone(),

@@ -19,6 +19,10 @@ impl Terminal {
     }
 
     /// Makes the workload's process group the one that reads, and that Ctrl-C and Ctrl-Z reach.
+    #[expect(
+        clippy::unused_self,
+        reason = "only who was in the foreground may give it away"
+    )]
     pub(super) fn lend(self, workload: u32) {
         set_foreground(Pid::from_raw(workload as i32));
     }

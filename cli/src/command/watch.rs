@@ -5,6 +5,7 @@
 use std::path::Path;
 
 use ffrtmp_governor::control::types::{Happened, JobEvent, Status};
+use ffrtmp_governor::core::facts::Found;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde_json::json;
@@ -16,6 +17,9 @@ use crate::backend::{Backend, WatchOrder};
 use crate::exit::ExitCode;
 use crate::failure::Failure;
 use crate::output::{Output, or_dash};
+
+/// The tier in which nobody keeps a ledger.
+const WITHOUT_LEDGER: &str = "wait";
 
 /// Watches until a signal, or until the governor or the reader of our lines goes away.
 pub async fn watch(
@@ -49,6 +53,8 @@ pub async fn watch(
         while let Ok(event) = events.try_recv() {
             burst.push(event);
         }
+        // A daemon tells of every job; those of `run` and `attach` have their own terminal.
+        burst.retain(|event| matches!(event.job.found, Found::Exec | Found::Adopted));
         for event in &burst {
             match event.what {
                 Happened::Closed | Happened::Released => live.remove(&event.job.key),
@@ -126,10 +132,17 @@ fn greet(args: &WatchArgs, order: &WatchOrder, status: &Status, output: &mut Out
         None => say(&format!("Target commands: [{}]", args.target.join(" ")))?,
     }
     if let Some(ledger) = &order.ledger {
-        say(&format!(
-            "State: {}, saved as each record closes",
-            ledger.display()
-        ))?;
+        let path = ledger.display();
+        say(&if status.tier == WITHOUT_LEDGER {
+            format!("WARNING: no state is kept in {path}: that needs the governor")
+        } else if status.pid == std::process::id() {
+            format!("State: {path}, saved as each record closes")
+        } else {
+            format!(
+                "State: in the ledger of the governor, pid {}; {path} is not used",
+                status.pid
+            )
+        })?;
     }
     Ok(())
 }

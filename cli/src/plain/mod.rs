@@ -11,7 +11,6 @@ use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use ffrtmp_abi::ProcessKey;
 use ffrtmp_api::{ExitReason, JobId, PlacementReport, Report, Usage};
 use ffrtmp_governor::control::types::{
     AttachRequest, ErrorCode, Explain, ExplainStep, JobEvent, JobKey, JobView, ReleaseRequest, Released,
@@ -281,7 +280,7 @@ fn view_of(
             intent: request.intent,
             sla_eligible: request.sla_eligible,
             command: command.map(|argv| redactor.clean(argv)),
-            start_time: start_of(request.found, facts.key),
+            start_time: start_of(request.found, facts.started_ns),
             end_time: None,
             duration_sec: None,
             exit_code: None,
@@ -307,12 +306,12 @@ fn view_of(
 }
 
 /// A held process executes its program next, so its job starts now; any other started when /proc says.
-fn start_of(found: Found, key: ProcessKey) -> Timestamp {
+fn start_of(found: Found, started_ns: u64) -> Timestamp {
     let now = Timestamp::now();
     if found == Found::Run {
         return now;
     }
-    let age = boot_ns().saturating_sub(key.start);
+    let age = boot_ns().saturating_sub(started_ns);
     now.checked_sub(SignedDuration::from_nanos(age as i64))
         .unwrap_or(now)
 }
@@ -326,7 +325,7 @@ fn wait_for_end(process: &Pinned) -> (Option<f64>, Seen) {
         );
     }
     // Still in /proc until its parent collects it, so this is the last chance to read its sums.
-    let cpu_sec = cpu_seconds(process.key());
+    let cpu_sec = cpu_seconds(JobKey(process.key()));
     // A descriptor reports POLLHUP, which needs no asking for, when the parent has done so.
     let collected = poll_pidfd(process, PollFlags::empty(), PollTimeout::from(COLLECT_MS));
     let seen = match (process.exit_info(), collected) {
@@ -350,10 +349,10 @@ fn poll_pidfd(process: &Pinned, flags: PollFlags, timeout: PollTimeout) -> Resul
     }
 }
 
-fn cpu_seconds(key: ProcessKey) -> Option<f64> {
-    let stat = read_stat(key.pid).ok()?;
+fn cpu_seconds(key: JobKey) -> Option<f64> {
+    let stat = read_stat(key.0.pid).ok()?;
     let ticks = stat.utime + stat.stime;
-    same_start(key, stat.starttime).then(|| (ticks * tick_ns()) as f64 / 1e9)
+    same_start(key.0, stat.starttime).then(|| (ticks * tick_ns()) as f64 / 1e9)
 }
 
 /// Nanoseconds since boot, suspended time included: the clock of process starts.

@@ -3,9 +3,8 @@
 
 use std::collections::BTreeSet;
 
-use ffrtmp_abi::ProcessKey;
 use ffrtmp_api::{Intent, JobId};
-use ffrtmp_governor::control::types::{AttachRequest, Happened, JobEvent, JobView, RequestError};
+use ffrtmp_governor::control::types::{AttachRequest, Happened, JobEvent, JobKey, JobView, RequestError};
 use ffrtmp_governor::core::facts::{Found, ProcessFacts};
 use ffrtmp_governor::core::rule::{Action, Decision, Needs, RuleSet};
 use ffrtmp_governor::host::procfs;
@@ -17,7 +16,7 @@ use crate::backend::{Backend, EVENTS_BUFFERED, WatchOrder};
 
 /// Who decides what is governed.
 enum Judge {
-    Targets(WatchOrder),
+    Targets(Box<WatchOrder>),
     File(RuleSet),
 }
 
@@ -54,7 +53,7 @@ pub(super) fn open(plain: Plain, order: WatchOrder) -> Result<mpsc::Receiver<Job
     let judge = if order.targets.is_empty() {
         Judge::File(crate::backend::read_rules(&order.rules, &order.origin)?)
     } else {
-        Judge::Targets(order)
+        Judge::Targets(Box::new(order))
     };
     tokio::spawn(async move {
         let mut known = BTreeSet::new();
@@ -69,24 +68,19 @@ pub(super) fn open(plain: Plain, order: WatchOrder) -> Result<mpsc::Receiver<Job
     Ok(receiver)
 }
 
-async fn scan(
-    plain: &Plain,
-    judge: &Judge,
-    known: &mut BTreeSet<ProcessKey>,
-    events: &mpsc::Sender<JobEvent>,
-) {
+async fn scan(plain: &Plain, judge: &Judge, known: &mut BTreeSet<JobKey>, events: &mpsc::Sender<JobEvent>) {
     let processes = procfs::all_processes(judge.needs());
-    let alive: BTreeSet<ProcessKey> = processes.iter().map(|facts| facts.key).collect();
+    let alive: BTreeSet<JobKey> = processes.iter().map(|facts| JobKey(facts.key)).collect();
     known.retain(|key| alive.contains(key));
     let now = super::boot_ns();
     let mut found = Vec::new();
     for facts in processes {
         let age_ms = now.saturating_sub(facts.started_ns) / 1_000_000;
-        if known.contains(&facts.key) || facts.key.pid == std::process::id() {
+        if known.contains(&JobKey(facts.key)) || facts.key.pid == std::process::id() {
             continue;
         }
         if let Some(action) = judge.decide(&facts, age_ms) {
-            known.insert(facts.key);
+            known.insert(JobKey(facts.key));
             found.push((facts, action));
         }
     }

@@ -11,6 +11,7 @@ use crate::core::Governor;
 use crate::core::event::{Effect, Event};
 use crate::host::{Host, NotPlaced, Retire};
 
+use super::clock;
 use super::handle::{Reply, SaveOrder, SaveQueue};
 
 /// Everything the engine owes to others.
@@ -112,16 +113,17 @@ impl<H: Host> Brain<H> {
     pub fn feed(&mut self, now_ns: u64, event: Event) {
         let mut effects = Vec::new();
         self.core.handle(now_ns, event, &mut effects);
-        self.perform(now_ns, effects);
+        self.perform(effects);
     }
 
-    /// Performs effects and feeds their answers back until the core is content.
-    pub fn perform(&mut self, now_ns: u64, effects: Vec<Effect>) {
+    /// Performs effects and feeds their answers back until the core is content. Answers carry the time at which they
+    /// came, which for a placement is milliseconds after its order.
+    pub fn perform(&mut self, effects: Vec<Effect>) {
         let mut queue = VecDeque::from(effects);
         while let Some(effect) = queue.pop_front() {
             if let Some(answer) = self.perform_one(effect) {
                 let mut more = Vec::new();
-                self.core.handle(now_ns, answer, &mut more);
+                self.core.handle(clock::boot_ns(), answer, &mut more);
                 queue.extend(more);
             }
         }

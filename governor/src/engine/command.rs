@@ -131,7 +131,7 @@ impl Worker {
         let mut effects = Vec::new();
         match self.brain.core.attach(now, request, facts, &mut effects) {
             Ok(key) => {
-                self.brain.perform(now, effects);
+                self.brain.perform(effects);
                 self.brain
                     .core
                     .view(key)
@@ -199,7 +199,7 @@ impl Worker {
         let now = clock::boot_ns();
         let mut effects = Vec::new();
         self.brain.core.release(now, request, &mut effects)?;
-        self.brain.perform(now, effects);
+        self.brain.perform(effects);
         Ok(std::mem::take(&mut self.brain.outbox.released))
     }
 

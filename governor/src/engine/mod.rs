@@ -21,6 +21,7 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 
+use crate::control::types::JobView;
 use crate::core::event::{Effect, Event};
 use crate::core::redact::Redactor;
 use crate::core::rule::RuleSet;
@@ -46,6 +47,8 @@ pub struct EngineOptions {
     pub kernel: KernelOptions,
     /// Where groups are made.
     pub tree: TreeOptions,
+    /// Jobs an earlier governor of this boot left open.
+    pub restore: Vec<JobView>,
     /// True in a daemon: live processes that match a rule are adopted at start.
     pub discover: bool,
 }
@@ -105,8 +108,9 @@ impl Engine {
         core.handle(clock::boot_ns(), Event::RulesReplaced(options.rules), &mut first);
         let host = LinuxHost::new(kernel, options.tree, options.discover)?;
         let mut brain = Brain { core, host, outbox };
-        brain.perform(clock::boot_ns(), first);
+        brain.perform(first);
         let mut worker = Worker::new(brain, commands, wake, options.discover)?;
+        worker.restore(&options.restore);
         worker.sync_filter();
         let thread = std::thread::Builder::new()
             .name("engine".to_owned())
@@ -270,7 +274,7 @@ impl Worker {
             }
             Some(Watched::Group(key, events)) => {
                 self.forget(&events);
-                self.brain.perform(clock::boot_ns(), vec![Effect::Retire { key }]);
+                self.brain.perform(vec![Effect::Retire { key }]);
             }
             None => {}
         }

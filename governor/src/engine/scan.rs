@@ -5,7 +5,8 @@
 
 use ffrtmp_abi::{ProcessKey, Record, TaskRow, decode, flag, state};
 
-use crate::core::event::{Event, ExitFacts};
+use crate::control::types::JobView;
+use crate::core::event::{Event, ExitFacts, KernelUsage};
 use crate::core::facts::{Found, ProcessFacts};
 use crate::host::process::Pinned;
 use crate::host::procfs;
@@ -92,6 +93,28 @@ impl Worker {
         kernel.close_over_children().map_err(|error| error.to_string())?;
         self.watch_process(pinned);
         Ok(true)
+    }
+
+    /// Takes up the jobs an earlier governor left open: those that live are followed on, those that ended meanwhile are
+    /// closed as unobserved.
+    pub(super) fn restore(&mut self, jobs: &[JobView]) {
+        if jobs.is_empty() {
+            return;
+        }
+        let rows = self.brain.host.kernel.all_tasks().unwrap_or_default();
+        for job in jobs {
+            let key = job.key.0;
+            let row = rows.iter().find(|row| row.key == key);
+            let followed = row.is_some_and(|row| self.admit(row, 0).is_ok());
+            self.brain.host.restore(key, &job.report.placement.groups);
+            let now = clock::boot_ns();
+            let mut effects = Vec::new();
+            self.brain.core.restore(now, job, &mut effects);
+            self.brain.perform(effects);
+            if !followed {
+                self.brain.feed(now, Event::Drained { key, usage: KernelUsage::default(), at_ns: now });
+            }
+        }
     }
 
     /// Everything known of a live process. `None` when it went away meanwhile.

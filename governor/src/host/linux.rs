@@ -62,6 +62,16 @@ impl LinuxHost {
         self.tree.describe()
     }
 
+    /// Learns of a group that an earlier governor made for a job it left open. Where the job came from is not known any
+    /// more, so it cannot be released.
+    pub fn restore(&mut self, key: ProcessKey, paths: &[String]) {
+        let ours = |leftover: &mut Leftover| leftover.group.paths().iter().any(|path| paths.contains(path));
+        let found = self.leftovers.extract_if(.., ours).next();
+        if let Some(leftover) = found {
+            self.placed.insert(key, Placed { group: Some(leftover.group), origin: None });
+        }
+    }
+
     /// Removes our empty directories; called when an engine ends.
     pub fn tidy(&self) {
         self.tree.cleanup();
@@ -203,7 +213,7 @@ impl Host for LinuxHost {
             origin: Some(origin),
         }) = self.placed.remove(&key)
         else {
-            return (Vec::new(), vec!["nothing of it had been changed".to_owned()]);
+            return (Vec::new(), vec!["where it came from is not known; nothing was changed".to_owned()]);
         };
         let mut members = self.kernel.members_of(key);
         if members.is_empty() {

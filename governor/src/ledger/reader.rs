@@ -27,6 +27,11 @@ impl Reader {
         self.ask(Which::Closed, limit)
     }
 
+    /// Jobs of this boot that an earlier governor left open, newest first.
+    pub fn open_jobs(&self) -> Result<Vec<JobView>, LedgerError> {
+        self.ask(Which::Open, u32::MAX)
+    }
+
     /// Jobs with this label, newest first, at most `limit`. A label may recur.
     pub fn by_job_id(&self, job_id: &str, limit: u32) -> Result<Vec<JobView>, LedgerError> {
         self.ask(Which::Label(job_id), limit)

@@ -245,6 +245,8 @@ pub(super) fn prune(
 pub(super) enum Which<'a> {
     /// Every closed one.
     Closed,
+    /// Every open one; those of earlier boots were closed when the ledger was opened.
+    Open,
     /// Those with this label, open ones too.
     Label(&'a str),
     /// Those with this pid and start, of any boot.
@@ -257,6 +259,10 @@ pub(super) fn read(connection: &Connection, which: Which<'_>, limit: u32) -> rus
     let rows: Vec<String> = match which {
         Which::Closed => connection
             .prepare("SELECT view FROM jobs WHERE closed = 1 ORDER BY id DESC LIMIT ?1")?
+            .query_map([limit], |row| row.get(0))?
+            .collect::<rusqlite::Result<_>>()?,
+        Which::Open => connection
+            .prepare("SELECT view FROM jobs WHERE closed = 0 ORDER BY id DESC LIMIT ?1")?
             .query_map([limit], |row| row.get(0))?
             .collect::<rusqlite::Result<_>>()?,
         Which::Label(label) => connection

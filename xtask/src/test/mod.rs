@@ -167,16 +167,24 @@ impl Suite {
             Self::Unit => unit(long),
             Self::Ebpf => ebpf::check().map(|()| Counts::one(true)),
             Self::Node => node(long),
-            Self::Vm6_1 => vm::run_suites(Series::V6_1, None),
-            Self::Vm6_12 => vm::run_suites(Series::V6_12, None),
+            Self::Vm6_1 => vm::run_suites(Series::V6_1),
+            Self::Vm6_12 => vm::run_suites(Series::V6_12),
             Self::Demo => demo::check(),
         }
     }
 }
 
+fn with(arguments: &[&str]) -> Vec<String> {
+    workspace::PRODUCT
+        .iter()
+        .chain(arguments)
+        .map(|word| (*word).to_owned())
+        .collect()
+}
+
 /// Every test that is not a kernel suite.
 fn unit(long: bool) -> Result<Counts> {
-    let mut arguments = vec!["--workspace".to_owned(), "--lib".to_owned(), "--bins".to_owned()];
+    let mut arguments = with(&["--lib", "--bins"]);
     for (package, test) in workspace::integration_tests()? {
         if !KERNEL_SUITES
             .iter()
@@ -186,30 +194,27 @@ fn unit(long: bool) -> Result<Counts> {
         }
     }
     let mut counts = cargo_test(&arguments, &[], long)?;
-    counts += cargo_test(&["--workspace".to_owned(), "--doc".to_owned()], &[], long)?;
+    counts += cargo_test(&with(&["--doc"]), &[], long)?;
+    counts += cargo_test(&["-p".to_owned(), "xtask".to_owned()], &[], long)?;
     Ok(counts)
 }
 
 /// The kernel suites here, one test at a time: they share one kernel.
 fn node(long: bool) -> Result<Counts> {
+    vm::product_binaries()?;
     let object = ebpf::rebuilt_object()?;
+    let env: Vec<(&str, String)> = object
+        .iter()
+        .map(|object| (ebpf::OBJECT_ENV, object.display().to_string()))
+        .collect();
     let mut counts = Counts::default();
     for suite in KERNEL_SUITES {
-        let arguments = [
-            "-p",
-            suite.package,
-            "--test",
-            suite.test,
-            "--",
-            "--test-threads=1",
-        ]
-        .map(str::to_owned);
-        let env: Vec<(&str, String)> = object
-            .iter()
-            .map(|object| (ebpf::OBJECT_ENV, object.display().to_string()))
-            .collect();
-        let found = cargo_test(&arguments, &env, long)?;
-        if found.passed == 0 && found.failed == 0 {
+        let found = cargo_test(
+            &with(&["--test", suite.test, "--", "--test-threads=1"]),
+            &env,
+            long,
+        )?;
+        if found == Counts::default() {
             bail!("test {} of {} has no tests", suite.test, suite.package);
         }
         counts += found;

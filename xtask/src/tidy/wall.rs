@@ -16,6 +16,7 @@ use super::source::Source;
 const CRATES: &[&str] = &[
     "ffrtmp_abi",
     "ffrtmp_api",
+    "humantime",
     "jiff",
     "serde",
     "schemars",

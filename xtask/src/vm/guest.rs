@@ -134,7 +134,8 @@ impl Console {
         if line.contains("Kernel panic") {
             bail!("the guest's kernel gave up: {line}");
         }
-        if line.is_empty() {
+        // What the kernel says of its own power-off is no news.
+        if line.is_empty() || self.done {
             return Ok(());
         }
         println!("{}{}", self.prefix, harmless(line));

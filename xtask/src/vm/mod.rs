@@ -28,6 +28,12 @@ pub(crate) struct Args {
     /// Run this shell command in the guest instead of the suites; may be repeated
     #[arg(long, value_name = "COMMAND")]
     command: Vec<String>,
+    /// With --command: a program of the host that the guest gets as /usr/bin/NAME; may be repeated
+    #[arg(long, value_name = "PATH", requires = "command")]
+    file: Vec<PathBuf>,
+    /// Run only this kernel suite; may be repeated
+    #[arg(long, value_name = "TEST", conflicts_with = "command", value_parser = clap::builder::PossibleValuesParser::new(KERNEL_SUITES.iter().map(|suite| suite.test)))]
+    suite: Vec<String>,
     /// Run only tests whose name contains this
     #[arg(last = true)]
     filter: Option<String>,
@@ -118,7 +124,11 @@ pub(crate) fn run(series: Series, files: &[(PathBuf, PathBuf)], steps: &[Step]) 
 }
 
 /// Runs the kernel suites on one series. The object that `ebpf check` rebuilt is used when it is there.
-pub(crate) fn run_suites(series: Series, filter: Option<&str>) -> Result<Counts> {
+pub(crate) fn run_suites(series: Series) -> Result<Counts> {
+    run_some_suites(series, &[], None)
+}
+
+fn run_some_suites(series: Series, only: &[String], filter: Option<&str>) -> Result<Counts> {
     let mut files = Vec::new();
     let mut add = |path: PathBuf| files.push((path.clone(), path));
     for binary in product_binaries()? {
@@ -129,7 +139,10 @@ pub(crate) fn run_suites(series: Series, filter: Option<&str>) -> Result<Counts>
         add(object.clone());
     }
     let mut steps = Vec::new();
-    for suite in KERNEL_SUITES {
+    for suite in KERNEL_SUITES
+        .iter()
+        .filter(|suite| only.is_empty() || only.iter().any(|name| name == suite.test))
+    {
         let binary = workspace::test_binary(suite.package, suite.test)?;
         steps.push(step(suite, &binary, object.as_deref(), filter));
         add(binary);
@@ -196,7 +209,8 @@ fn quoted(word: &str) -> String {
 /// Builds `ffrtmp` and `ffrtmp-governor` in the dev profile and says where they are.
 pub(crate) fn product_binaries() -> Result<Vec<PathBuf>> {
     let shell = workspace::shell()?;
-    cmd!(shell, "cargo build --quiet -p ffrtmp-cli -p ffrtmp-governor")
+    let selection = workspace::PRODUCT;
+    cmd!(shell, "cargo build --quiet {selection...} --bins")
         .run()
         .context("building the product")?;
     let directory = workspace::target()?.join("debug");
@@ -234,9 +248,9 @@ pub(crate) fn run_verb(args: &Args) -> Result<()> {
     let mut passed = true;
     for series in all {
         if args.command.is_empty() {
-            counts += run_suites(series, args.filter.as_deref())?;
+            counts += run_some_suites(series, &args.suite, args.filter.as_deref())?;
         } else {
-            passed &= run_commands(series, &args.command)?;
+            passed &= run_commands(series, args)?;
         }
     }
     if args.command.is_empty() {
@@ -248,13 +262,16 @@ pub(crate) fn run_verb(args: &Args) -> Result<()> {
     Ok(())
 }
 
-fn run_commands(series: Series, commands: &[String]) -> Result<bool> {
+fn run_commands(series: Series, args: &Args) -> Result<bool> {
     let mut files = Vec::new();
-    for path in product_binaries()? {
-        let name = path.file_name().context("a binary without a name")?;
+    for path in product_binaries()?.iter().chain(&args.file) {
+        let name = path
+            .file_name()
+            .with_context(|| format!("{} has no name", path.display()))?;
         files.push((path.clone(), PathBuf::from("/usr/bin").join(name)));
     }
-    let steps: Vec<Step> = commands
+    let steps: Vec<Step> = args
+        .command
         .iter()
         .map(|command| Step::new("command", command, 600))
         .collect();

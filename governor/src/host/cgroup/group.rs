@@ -21,6 +21,9 @@ const NAMES_MAX: u32 = 1_000;
 /// NAME_MAX (255) less room for the suffix.
 const NAME_LEN_MAX: usize = 240;
 
+/// How often a group is made anew when the class above it goes away meanwhile.
+const TRIES_MAX: u32 = 5;
+
 /// Our tree on this machine. Shared freely: it holds no state but what was found at its opening.
 #[derive(Debug, Clone)]
 pub struct Tree {
@@ -43,6 +46,23 @@ pub struct GroupDir {
     pub hierarchy: usize,
     /// Absolute path.
     pub path: PathBuf,
+}
+
+/// What went wrong while a group was made, by hierarchy.
+#[derive(Debug, Default)]
+struct Trouble {
+    off: BTreeMap<usize, String>,
+    failed: Option<IoError>,
+    /// A directory above went away meanwhile.
+    vanished: bool,
+}
+
+impl Trouble {
+    fn note(&mut self, hierarchy: usize, error: IoError) {
+        self.vanished |= error.is_gone();
+        self.off.insert(hierarchy, chain(&error));
+        self.failed.get_or_insert(error);
+    }
 }
 
 /// A group that is ready to be joined.
@@ -133,20 +153,29 @@ impl Tree {
         check_name(class)?;
         check_name(name)?;
         let plan = plan(limits, &self.offers, self.layout.sharing);
-        let mut off: BTreeMap<usize, String> = BTreeMap::new();
-        let mut failed = None;
-        let mut parents = Vec::new();
-        for &hierarchy in &plan.joins {
-            match self.make_class(hierarchy, class) {
-                Ok(path) => parents.push(GroupDir { hierarchy, path }),
-                Err(error) => {
-                    off.insert(hierarchy, chain(&error));
-                    failed.get_or_insert(error);
+        let mut tries = 0;
+        let (group, name, absent, off) = loop {
+            tries += 1;
+            let mut trouble = Trouble::default();
+            let mut parents = Vec::new();
+            for &hierarchy in &plan.joins {
+                match self.make_class(hierarchy, class) {
+                    Ok(path) => parents.push(GroupDir { hierarchy, path }),
+                    Err(error) => trouble.note(hierarchy, error),
                 }
             }
-        }
-        let absent = self.enable_all(&plan, class, &parents);
-        let (group, name) = self.make_unique(&parents, name, &mut off, failed)?;
+            let absent = self.enable_all(&plan, class, &parents);
+            let made = self.make_unique(&parents, name, &mut trouble);
+            // Another engine that ended took the empty class away between its making and its use.
+            if trouble.vanished && tries < TRIES_MAX {
+                if let Ok((group, _)) = &made {
+                    take_back(&group.dirs);
+                }
+                continue;
+            }
+            let (group, name) = made?;
+            break (group, name, absent, trouble.off);
+        };
         let mut prepared = Prepared {
             group,
             name,
@@ -170,8 +199,7 @@ impl Tree {
         &self,
         parents: &[GroupDir],
         name: &str,
-        off: &mut BTreeMap<usize, String>,
-        mut failed: Option<IoError>,
+        trouble: &mut Trouble,
     ) -> Result<(Group, String), CgroupError> {
         for number in 1..=NAMES_MAX {
             let tried = if number == 1 {
@@ -179,10 +207,12 @@ impl Tree {
             } else {
                 format!("{name}-{number}")
             };
-            let Some(dirs) = self.make_dirs(parents, &tried, off, &mut failed) else {
+            let Some(dirs) = self.make_dirs(parents, &tried, trouble) else {
                 continue;
             };
-            if let (true, Some(error)) = (dirs.is_empty(), failed) {
+            if dirs.is_empty()
+                && let Some(error) = trouble.failed.take()
+            {
                 return Err(CgroupError::Create(error));
             }
             let id = self.v2_id(&dirs);
@@ -199,13 +229,12 @@ impl Tree {
         &self,
         parents: &[GroupDir],
         name: &str,
-        off: &mut BTreeMap<usize, String>,
-        failed: &mut Option<IoError>,
+        trouble: &mut Trouble,
     ) -> Option<Vec<GroupDir>> {
         let mut dirs: Vec<GroupDir> = Vec::new();
         for parent in parents {
             let hierarchy = parent.hierarchy;
-            if off.contains_key(&hierarchy) {
+            if trouble.off.contains_key(&hierarchy) {
                 continue;
             }
             let path = parent.path.join(name);
@@ -230,8 +259,7 @@ impl Tree {
                         dirs.into_iter().partition(|dir| dir.hierarchy == hierarchy);
                     take_back(&spoilt);
                     dirs = kept;
-                    off.insert(hierarchy, chain(&error));
-                    failed.get_or_insert(error);
+                    trouble.note(hierarchy, error);
                 }
             }
         }

@@ -1,0 +1,239 @@
+//! The demo's governor: started in a directory of its own with its own socket, ledger and port, and taken down without a
+//! trace.
+
+use std::fs;
+use std::net::{Ipv4Addr, TcpListener};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use nix::sys::signal::{Signal, kill, killpg};
+use nix::unistd::Pid;
+use serde_json::Value;
+
+/// How long the governor may take to answer its socket, or to end.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Name of the directory below which the governor keeps its groups.
+const SLICE: &str = "ffrtmp.slice";
+
+/// A running governor and its files.
+pub(super) struct Session {
+    directory: tempfile::TempDir,
+    governor: Child,
+    binaries: PathBuf,
+    groups_before: Vec<PathBuf>,
+}
+
+impl Session {
+    /// Starts the governor with the given rules and waits until it answers.
+    pub(super) fn start(binaries: &Path, rules: &str) -> Result<Self> {
+        let directory = tempfile::Builder::new()
+            .prefix("ffrtmp-demo-")
+            .tempdir()
+            .context("making a directory")?;
+        let path = directory.path();
+        let config = format!(
+            "listen: 127.0.0.1:{}\nsocket: {}\nledger: {}\n{rules}",
+            free_port()?,
+            path.join("governor.sock").display(),
+            path.join("governor.db").display(),
+        );
+        fs::write(path.join("governor.yaml"), config).context("writing the demo's rules")?;
+        fs::create_dir(path.join("work")).context("making the jobs' directory")?;
+        let groups_before = slices();
+        let governor = Command::new(binaries.join("ffrtmp-governor"))
+            .arg("--config")
+            .arg(path.join("governor.yaml"))
+            .stdin(Stdio::null())
+            .stdout(log(path)?)
+            .stderr(log(path)?)
+            .spawn()
+            .context("starting ffrtmp-governor")?;
+        let mut session = Self {
+            directory,
+            governor,
+            binaries: binaries.to_owned(),
+            groups_before,
+        };
+        session.wait_until_ready()?;
+        Ok(session)
+    }
+
+    /// Where jobs may write.
+    pub(super) fn work(&self) -> PathBuf {
+        self.directory.path().join("work")
+    }
+
+    fn wait_until_ready(&mut self) -> Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.governor.try_wait().context("looking after the governor")? {
+                bail!("the governor ended with {status}; it said:\n{}", self.log());
+            }
+            match self.jobs() {
+                Ok(_) => return Ok(()),
+                Err(error) if Instant::now() > deadline => {
+                    return Err(
+                        error.context(format!("the governor does not answer; it said:\n{}", self.log()))
+                    );
+                }
+                Err(_) => std::thread::sleep(Duration::from_millis(100)),
+            }
+        }
+    }
+
+    /// Every job the governor knows, as `ffrtmp ps` prints them.
+    pub(super) fn jobs(&self) -> Result<Vec<Value>> {
+        let output = Command::new(self.binaries.join("ffrtmp"))
+            .arg("--socket")
+            .arg(self.directory.path().join("governor.sock"))
+            .args(["ps", "--all", "--output", "json"])
+            .output()
+            .context("starting ffrtmp ps")?;
+        if !output.status.success() || !self.directory.path().join("governor.sock").exists() {
+            bail!(
+                "ffrtmp ps: {}: {}",
+                output.status,
+                String::from_utf8_lossy(&output.stderr).trim()
+            );
+        }
+        serde_json::from_slice(&output.stdout).context("reading what ffrtmp ps printed")
+    }
+
+    /// What the governor logged.
+    pub(super) fn log(&self) -> String {
+        let text = fs::read(self.directory.path().join("governor.log")).unwrap_or_default();
+        String::from_utf8_lossy(&text).into_owned()
+    }
+
+    /// Runs a shell script in the jobs' directory until all that it started has ended.
+    pub(super) fn shell(&self, script: &Path, limit: Duration) -> Result<()> {
+        let mut shell = Command::new("/bin/sh")
+            .arg(script)
+            .current_dir(self.work())
+            .stdin(Stdio::null())
+            .stdout(log(&self.work())?)
+            .stderr(log(&self.work())?)
+            .process_group(0)
+            .spawn()
+            .context("starting a shell")?;
+        let group = pid(&shell);
+        if wait(&mut shell, limit)?.is_none() {
+            // Not reaped yet, so the group is still ours and ends with all it started.
+            killpg(group, Signal::SIGKILL).context("ending the jobs")?;
+            shell.wait().context("waiting for the jobs")?;
+            bail!("the jobs took longer than {} s", limit.as_secs());
+        }
+        Ok(())
+    }
+
+    /// Ends the governor and removes what it made. Returns a line for each thing that stayed.
+    pub(super) fn close(mut self) -> Result<Vec<String>> {
+        let mut left = self.stop()?;
+        for slice in slices()
+            .into_iter()
+            .filter(|slice| !self.groups_before.contains(slice))
+        {
+            remove_groups(&slice);
+            if slice.exists() {
+                left.push(slice.display().to_string());
+            }
+        }
+        Ok(left)
+    }
+
+    fn stop(&mut self) -> Result<Vec<String>> {
+        if self
+            .governor
+            .try_wait()
+            .context("looking after the governor")?
+            .is_some()
+        {
+            return Ok(Vec::new());
+        }
+        kill(pid(&self.governor), Signal::SIGTERM).context("stopping the governor")?;
+        if wait(&mut self.governor, PATIENCE)?.is_none() {
+            self.governor.kill().context("killing the governor")?;
+            self.governor.wait().context("waiting for the governor")?;
+            return Ok(vec!["the governor ignored SIGTERM and was killed".to_owned()]);
+        }
+        Ok(Vec::new())
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        // On the way out of an error nobody is left to tell; what can still be ended is ended.
+        drop(self.stop());
+    }
+}
+
+fn pid(child: &Child) -> Pid {
+    Pid::from_raw(child.id() as i32)
+}
+
+/// Waits for our own child; `None` when the time is up.
+fn wait(child: &mut Child, limit: Duration) -> Result<Option<std::process::ExitStatus>> {
+    let deadline = Instant::now() + limit;
+    loop {
+        if let Some(status) = child.try_wait().context("waiting for a child")? {
+            return Ok(Some(status));
+        }
+        if Instant::now() > deadline {
+            return Ok(None);
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+fn log(directory: &Path) -> Result<fs::File> {
+    let path = directory.join("governor.log");
+    fs::File::options()
+        .create(true)
+        .append(true)
+        .open(&path)
+        .with_context(|| format!("opening {}", path.display()))
+}
+
+/// A port that was free a moment ago; the demo must not meet a governor at work.
+fn free_port() -> Result<u16> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("looking for a free port")?;
+    Ok(listener.local_addr().context("looking for a free port")?.port())
+}
+
+/// Every group directory with the governor's name.
+fn slices() -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut open = vec![PathBuf::from("/sys/fs/cgroup")];
+    while let Some(directory) = open.pop() {
+        for child in children(&directory) {
+            if child.ends_with(SLICE) {
+                found.push(child);
+            } else {
+                open.push(child);
+            }
+        }
+    }
+    found
+}
+
+fn children(directory: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    // Symbolic links (`cpu` beside `cpu,cpuacct`) would be walked twice.
+    entries
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+        .map(|entry| entry.path())
+        .collect()
+}
+
+/// Removes a tree of groups from its leaves up. The kernel refuses a group that still holds a process, and so do we.
+fn remove_groups(group: &Path) {
+    for child in children(group) {
+        remove_groups(&child);
+    }
+    // Whether it is gone is looked at by the caller.
+    drop(fs::remove_dir(group));
+}
