@@ -41,7 +41,7 @@ pub fn start(need: &Need, socket: &Path) -> Result<Governor, LocalError> {
         Need::Job | Need::Daemon | Need::Probe => None,
     };
     let lock = match watch {
-        Some(_) => Some(Lock::acquire(socket.parent().unwrap_or(Path::new("/")))?),
+        Some(_) => Some(Lock::beside(socket)?),
         None => None,
     };
     let store = match watch {

@@ -111,7 +111,7 @@ impl Governor {
     pub async fn open_watch(&self, rules: SessionRules) -> Result<Watch, RequestError> {
         match self {
             Self::Daemon(daemon) => daemon.open_watch(&rules).await,
-            Self::Local(engine) => Ok(Watch::local(Session::open(engine, rules).await?)),
+            Self::Local(engine) => Ok(Watch::local(Session::open(engine, &rules).await?)),
         }
     }
 }

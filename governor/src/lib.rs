@@ -9,6 +9,7 @@ pub mod client;
 pub mod config;
 pub mod control;
 pub mod core;
+pub mod daemon;
 pub mod engine;
 pub mod host;
 pub mod ledger;

@@ -1,4 +1,4 @@
-//! Keeps a second governor out: one lock file in the directory of the control socket.
+//! Keeps a second governor out: one lock file beside the control socket.
 //!
 //! The kernel holds the lock (`flock`) for as long as the descriptor lives, so a governor that was killed leaves none
 //! behind. The file itself stays: removing it could let two processes hold locks on two files of the same name.
@@ -10,9 +10,6 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
-
-/// Name of the lock file.
-pub const FILE_NAME: &str = "governor.lock";
 
 /// Held while a governor runs. Dropping it lets the next one start.
 #[derive(Debug)]
@@ -59,9 +56,19 @@ impl LockError {
 }
 
 impl Lock {
-    /// Takes the lock of this directory, making the directory (0755) when it is missing, and writes our pid into it.
+    /// Takes the lock of the governor whose socket is `governor.sock` in this directory.
     pub fn acquire(directory: &Path) -> Result<Self, LockError> {
-        let path = directory.join(FILE_NAME);
+        Self::beside(&directory.join("governor.sock"))
+    }
+
+    /// Takes the lock that belongs to this socket (`X.lock` beside `X.sock`), making the directory (0755) when it is
+    /// missing, and writes our pid into it.
+    pub fn beside(socket: &Path) -> Result<Self, LockError> {
+        let path = socket.with_extension("lock");
+        let directory = match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
         let failed = |operation, path: &Path| {
             let path = path.to_path_buf();
             move |source| LockError::Io {

@@ -106,7 +106,10 @@ pub(super) fn may_attach(peer: Peer, request: &AttachRequest, jobs: &[JobView]) 
     }
     let now = Standing::read(request.pid)?;
     if !now.owners.iter().all(|uid| *uid == peer.uid) {
-        return Err(not_allowed(format!("process {} is not yours", request.pid)));
+        return Err(not_allowed(format!(
+            "process {} belongs to another user",
+            request.pid
+        )));
     }
     downwards(&request.limits, &now)?;
     let governed = jobs
@@ -262,7 +265,7 @@ pub(super) fn may_release(
     };
     for job in jobs.iter().filter(|job| job.live > 0 && is_named(job, name)) {
         if job.uid != peer.uid {
-            return Err(not_allowed(format!("job {name} is not yours")));
+            return Err(not_allowed(format!("job {name} belongs to another user")));
         }
         if !matches!(job.found, Found::Attach | Found::Run) {
             return Err(not_allowed(format!(
@@ -290,7 +293,7 @@ pub(super) fn may_explain(peer: Peer, pid: u32, owner: Option<u32>) -> Result<()
     if own {
         Ok(())
     } else {
-        Err(not_allowed(format!("process {pid} is not yours")))
+        Err(not_allowed(format!("process {pid} belongs to another user")))
     }
 }
 

@@ -25,6 +25,7 @@ use super::types::{
     AttachRequest, BODY_MAX, ErrorCode, Explain, JobEvent, JobKey, JobView, Peer, ReleaseRequest, Released,
     Reloaded, RequestError, SessionOpened, SessionRules, Status,
 };
+use crate::core::rule::PlacementMode;
 use crate::ledger::LedgerState;
 
 /// Most records of the past in one answer.
@@ -260,7 +261,7 @@ async fn attach(
     Caller(peer): Caller,
     body: Result<Bytes, BytesRejection>,
 ) -> Answer<JobView> {
-    let request: AttachRequest = parse(body)?;
+    let mut request: AttachRequest = parse(body)?;
     request.limits.validate().map_err(|error| {
         RequestError::new(
             ErrorCode::Invalid,
@@ -268,6 +269,9 @@ async fn attach(
             "see `ffrtmp attach --help`",
         )
     })?;
+    if state.observe {
+        request.placement = Some(PlacementMode::Observe);
+    }
     let request = if peer.privileged {
         request
     } else {
@@ -309,7 +313,11 @@ async fn sessions(
 ) -> Result<Response, RequestError> {
     peer::privileged_only(peer, "bring rules of their own")?;
     let rules: SessionRules = parse(body)?;
-    let session = Session::open(&state.engine, rules).await?;
+    let mut lowered = session::lower(&rules)?;
+    if state.observe {
+        lowered = session::observed(&lowered);
+    }
+    let session = Session::with(&state.engine, lowered).await?;
     let first = line(&SessionOpened {
         session: session.number,
     });

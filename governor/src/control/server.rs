@@ -52,6 +52,8 @@ pub struct ControlState {
     pub ledger: LedgerHealth,
     /// How to reload.
     pub reload: Reload,
+    /// Every attach and session is observed, whatever it asks.
+    pub observe: bool,
     /// Name of the privileged group.
     pub group: String,
 }
@@ -70,6 +72,7 @@ impl ControlState {
             reader,
             ledger,
             reload,
+            observe: false,
             group: GROUP.to_owned(),
         }
     }

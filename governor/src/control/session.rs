@@ -1,7 +1,7 @@
 //! A session: rules that live as long as whoever brought them.
 
 use crate::control::types::{ErrorCode, JobEvent, RequestError, SessionRules};
-use crate::core::rule::RuleSet;
+use crate::core::rule::{PlacementMode, Rule, RuleSet};
 use crate::engine::handle::EngineHandle;
 use tokio::sync::mpsc;
 
@@ -22,8 +22,12 @@ impl Session {
     /// Checks the rules and puts them in force after the file's.
     ///
     /// Runs to its end even when the caller stops waiting, so that no session is left behind without an owner.
-    pub async fn open(engine: &EngineHandle, rules: SessionRules) -> Result<Self, RequestError> {
-        let lowered = lower(&rules)?;
+    pub async fn open(engine: &EngineHandle, rules: &SessionRules) -> Result<Self, RequestError> {
+        Self::with(engine, lower(rules)?).await
+    }
+
+    /// The same with rules that were lowered already.
+    pub(crate) async fn with(engine: &EngineHandle, lowered: RuleSet) -> Result<Self, RequestError> {
         let engine = engine.clone();
         let opening = tokio::spawn(async move {
             // First the ears, then the rules: what they find is heard.
@@ -90,6 +94,15 @@ impl Drop for SessionGuard {
     }
 }
 
+/// The same rules with every placement replaced by "observe": nothing is changed, everything is recorded.
+pub(crate) fn observed(rules: &RuleSet) -> RuleSet {
+    let observe = |rule: &Rule| Rule {
+        placement: Some(PlacementMode::Observe),
+        ..rule.clone()
+    };
+    RuleSet::new(rules.rules().iter().map(observe).collect())
+}
+
 /// Turns what a session brings into rules.
 pub fn lower(rules: &SessionRules) -> Result<RuleSet, RequestError> {
     let invalid = |message: String, hint: &str| RequestError::new(ErrorCode::Invalid, message, hint);
@@ -102,11 +115,11 @@ pub fn lower(rules: &SessionRules) -> Result<RuleSet, RequestError> {
     if let Some(bad) = rules
         .targets
         .iter()
-        .find(|name| name.is_empty() || name.contains('/') || name.contains('\0'))
+        .find(|name| name.is_empty() || name.contains('\0') || (name.contains('/') && !name.starts_with('/')))
     {
         return Err(invalid(
             format!("field `targets`: {bad:?} is not a program name"),
-            "write the last component of the program's path, for instance ffmpeg",
+            "write the last component of the program's path, for instance ffmpeg, or the whole path from /",
         ));
     }
     rules

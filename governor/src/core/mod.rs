@@ -136,6 +136,8 @@ pub struct Governor {
     early: Recent<Early>,
     deadlines: Deadlines,
     strays: u64,
+    /// Processes that a rule took, since the start.
+    discovered: u64,
 }
 
 impl Governor {
@@ -152,6 +154,7 @@ impl Governor {
             waiting: BTreeMap::new(),
             deadlines: Deadlines::default(),
             strays: 0,
+            discovered: 0,
         }
     }
 

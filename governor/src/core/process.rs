@@ -99,6 +99,7 @@ impl Governor {
             command: None,
         };
         self.open(now_ns, facts, opening, effects);
+        self.discovered += 1;
         self.publish(facts.key, Happened::Discovered, effects);
         self.replay_end(now_ns, facts.key, effects);
     }

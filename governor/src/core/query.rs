@@ -29,6 +29,7 @@ impl Governor {
         let in_state = |state| self.jobs.values().filter(|job| job.state == state).count() as u64;
         BTreeMap::from([
             ("strays".to_owned(), self.strays),
+            ("discovered".to_owned(), self.discovered),
             ("jobs_governed".to_owned(), in_state(State::Governed)),
             ("jobs_observed".to_owned(), in_state(State::Observed)),
             ("jobs_unplaced".to_owned(), in_state(State::Unplaced)),

@@ -9,6 +9,8 @@ use crate::ledger::{LedgerSnapshot, LedgerState};
 
 /// The engine's counter behind `ffrtmp_worker_discovered_processes_total`.
 const DISCOVERED: &str = "discovered";
+/// Figures of the engine that begin so are numbers of jobs in a state, which go down too.
+const JOBS_IN: &str = "jobs_";
 /// Most counters of the engine that are shown: a bound on the number of series, far above what the engine has.
 const COUNTERS_MAX: usize = 128;
 /// Values of label `exit_reason`: the words of `ExitReason`, and "none" for a job that was let go before its end.
@@ -63,14 +65,13 @@ pub fn render(figures: &Figures) -> Result<String, prometheus::Error> {
 }
 
 fn engine(registry: &Registry, status: &Status) -> Result<(), prometheus::Error> {
-    counter(
-        registry,
-        Opts::new(
+    if let Some(discovered) = status.counters.get(DISCOVERED) {
+        let opts = Opts::new(
             "ffrtmp_worker_discovered_processes_total",
-            "Processes found by the rules since the governor started",
-        ),
-        status.counters.get(DISCOVERED).copied().unwrap_or(0),
-    )?;
+            "Processes that a rule took since the governor started",
+        );
+        counter(registry, opts, *discovered)?;
+    }
     gauge(
         registry,
         "ffrtmp_worker_active_attachments",
@@ -106,6 +107,11 @@ fn engine(registry: &Registry, status: &Status) -> Result<(), prometheus::Error>
         labelled_gauge(registry, opts, i64::from(status.tier == tier))?;
     }
     for (name, value) in names(&status.counters) {
+        if let Some(state) = name.strip_prefix(JOBS_IN) {
+            let opts = Opts::new("ffrtmp_governor_jobs", "Jobs by state").const_label("state", state);
+            labelled_gauge(registry, opts, i64::try_from(value).unwrap_or(i64::MAX))?;
+            continue;
+        }
         let help = "Counter of the engine or its kernel programs";
         counter(
             registry,
@@ -241,7 +247,12 @@ mod tests {
             failures: 2,
             closed: BTreeMap::from([("oom".to_owned(), 6), ("made up".to_owned(), 1)]),
         };
-        let counters = [("discovered", 7), ("kernel seen", 11), ("Odd/Name_total", 1)];
+        let counters = [
+            ("discovered", 7),
+            ("kernel seen", 11),
+            ("Odd/Name_total", 1),
+            ("jobs_governed", 3),
+        ];
         let text = text(Some(status(&counters)), ledger);
         for line in [
             "ffrtmp_worker_discovered_processes_total 7",
@@ -252,6 +263,8 @@ mod tests {
             "ffrtmp_governor_tier{tier=\"kernel\"} 0",
             "ffrtmp_governor_engine_kernel_seen_total 11",
             "ffrtmp_governor_engine_odd_name_total 1",
+            "ffrtmp_governor_jobs{state=\"governed\"} 3",
+            "# TYPE ffrtmp_governor_jobs gauge",
             "ffrtmp_governor_features_off 1",
             "ffrtmp_governor_ledger_degraded 1",
             "ffrtmp_governor_ledger_backlog 4",

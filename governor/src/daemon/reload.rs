@@ -1,0 +1,117 @@
+//! Reads the configuration again: all of it is taken, or nothing changes.
+
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+
+use super::{DaemonOptions, rules_in_force};
+use crate::config::{self, Config, ConfigError};
+use crate::control::types::{ErrorCode, Reloaded, RequestError};
+use crate::engine::EngineHandle;
+
+/// Puts the file's rules in force anew.
+#[derive(Debug)]
+pub(super) struct Reloader {
+    engine: EngineHandle,
+    path: Option<PathBuf>,
+    required: bool,
+    observe: bool,
+    /// What the daemon started with; settings other than rules stay as they were then.
+    started: Config,
+    /// One reload at a time, so that the file read last is the one in force.
+    turn: Mutex<()>,
+}
+
+impl Reloader {
+    pub(super) fn new(options: &DaemonOptions, engine: EngineHandle) -> Self {
+        Self {
+            engine,
+            path: options.config_path.clone(),
+            required: options.config_required,
+            observe: options.observe,
+            started: options.config.clone(),
+            turn: Mutex::new(()),
+        }
+    }
+
+    /// Reads, checks, and puts in force. A faulty file changes nothing; the error names line and column. Blocks.
+    pub(super) fn reload(&self) -> Result<Reloaded, RequestError> {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let (config, path) = self.read().map_err(|error| {
+            let text = chain(&error);
+            tracing::error!("reload refused, the rules in force stay: {text}");
+            RequestError::new(
+                ErrorCode::Invalid,
+                text,
+                "correct the file and reload again; nothing was changed",
+            )
+        })?;
+        let rules = rules_in_force(&config.rules, self.observe);
+        let answer = Reloaded {
+            path,
+            names: rules.names(),
+            wide: rules.wide(),
+        };
+        let count = rules.len();
+        if !self.engine.replace_rules(rules) {
+            tracing::error!("reload failed, the rules in force stay: the engine does not take orders");
+            return Err(RequestError::new(
+                ErrorCode::Gone,
+                "the engine is overloaded or has stopped; nothing was changed",
+                "try again; if it lasts, look at the governor's log",
+            ));
+        }
+        tracing::info!(rules = count, names = ?answer.names, "reloaded");
+        for setting in self.waiting(&config) {
+            tracing::warn!(
+                "`{setting}` has changed in the file; it takes effect at the next start of the governor"
+            );
+        }
+        Ok(answer)
+    }
+
+    /// The file; the defaults when there is none and none was asked for.
+    fn read(&self) -> Result<(Config, Option<PathBuf>), ConfigError> {
+        let Some(path) = &self.path else {
+            return Ok((Config::default(), None));
+        };
+        if !self.required && !path.exists() {
+            return Ok((Config::default(), None));
+        }
+        Ok((config::load(path)?, Some(path.clone())))
+    }
+
+    /// Settings that differ from those of the start, and that only a start applies.
+    fn waiting(&self, now: &Config) -> Vec<&'static str> {
+        let was = &self.started;
+        let changed = [
+            ("listen", was.listen != now.listen),
+            ("socket", was.socket != now.socket),
+            ("ledger", was.ledger != now.ledger),
+            ("retention", was.retention != now.retention),
+            ("records", was.records != now.records),
+            ("scan_interval", was.scan_interval != now.scan_interval),
+            ("cgroup.base", was.cgroup_base != now.cgroup_base),
+            ("log.format", was.log_format != now.log_format),
+            ("log.level", was.log_level != now.log_level),
+            // Patterns have no equality; their text does.
+            (
+                "redact",
+                format!("{:?}", was.redaction) != format!("{:?}", now.redaction),
+            ),
+        ];
+        changed
+            .into_iter()
+            .filter_map(|(name, changed)| changed.then_some(name))
+            .collect()
+    }
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}
