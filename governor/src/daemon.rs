@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::Config;
 use crate::control::server::{ControlError, ControlState, Socket};
 use crate::control::session;
-use crate::control::types::{JobEvent, RequestError};
+use crate::control::types::{JobEvent, JobView, RequestError};
 use crate::core::rule::RuleSet;
 use crate::engine::{Engine, EngineError, EngineHandle, EngineOptions, SaveQueue};
 use crate::host::cgroup::{CgroupBase, TreeOptions};
@@ -154,7 +154,7 @@ async fn run_with(
     let _lock = Lock::beside(&options.socket)?;
     let signals = Signals::register().map_err(DaemonError::Signals)?;
     let (store, saves, late) = open_ledger(&options)?;
-    let settings = engine_options(&options);
+    let settings = engine_options(&options, store.restore());
     let engine = tokio::task::spawn_blocking(move || start(settings, saves, late))
         .await
         .map_err(|error| DaemonError::Engine(error.into()))?
@@ -187,13 +187,28 @@ struct Store {
 }
 
 impl Store {
+    /// Jobs of this boot that an earlier governor left open. A ledger that cannot be read gives none: the kernel's
+    /// map and the pass over the machine find what lives.
+    fn restore(&self) -> Vec<JobView> {
+        let Some(reader) = &self.reader else {
+            return Vec::new();
+        };
+        reader.open_jobs().unwrap_or_else(|error| {
+            tracing::warn!(
+                error = &error as &dyn Error,
+                "what an earlier governor left open is not known"
+            );
+            Vec::new()
+        })
+    }
+
     /// Waits until what was queued is written. The queue has ended with the engine.
     async fn close(self) {
         let joined = tokio::task::spawn_blocking(move || self.thread.join().is_ok());
         match tokio::time::timeout(PATIENCE, joined).await {
             Ok(Ok(true)) => {}
             Ok(_) => {
-                tracing::error!("the ledger's thread broke; what it had not written is in the kernel's map")
+                tracing::error!("the ledger's thread broke; what it had not written is in the kernel's map");
             }
             Err(_) => tracing::warn!(
                 "the ledger has not finished within {} s; what it had not written is in the kernel's map",
@@ -223,7 +238,7 @@ fn open_ledger(options: &DaemonOptions) -> Result<(Store, SaveQueue, LateEngine)
     Ok((store, saves, late))
 }
 
-fn engine_options(options: &DaemonOptions) -> EngineOptions {
+fn engine_options(options: &DaemonOptions, restore: Vec<JobView>) -> EngineOptions {
     let config = &options.config;
     EngineOptions {
         rules: rules_in_force(&config.rules, options.observe),
@@ -239,6 +254,7 @@ fn engine_options(options: &DaemonOptions) -> EngineOptions {
                 .map_or(CgroupBase::Auto, CgroupBase::Below),
             ..TreeOptions::default()
         },
+        restore,
         discover: true,
     }
 }

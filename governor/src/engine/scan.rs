@@ -112,7 +112,14 @@ impl Worker {
             self.brain.core.restore(now, job, &mut effects);
             self.brain.perform(effects);
             if !followed {
-                self.brain.feed(now, Event::Drained { key, usage: KernelUsage::default(), at_ns: now });
+                self.brain.feed(
+                    now,
+                    Event::Drained {
+                        key,
+                        usage: KernelUsage::default(),
+                        at_ns: now,
+                    },
+                );
             }
         }
     }

@@ -68,7 +68,13 @@ impl LinuxHost {
         let ours = |leftover: &mut Leftover| leftover.group.paths().iter().any(|path| paths.contains(path));
         let found = self.leftovers.extract_if(.., ours).next();
         if let Some(leftover) = found {
-            self.placed.insert(key, Placed { group: Some(leftover.group), origin: None });
+            self.placed.insert(
+                key,
+                Placed {
+                    group: Some(leftover.group),
+                    origin: None,
+                },
+            );
         }
     }
 
@@ -213,7 +219,10 @@ impl Host for LinuxHost {
             origin: Some(origin),
         }) = self.placed.remove(&key)
         else {
-            return (Vec::new(), vec!["where it came from is not known; nothing was changed".to_owned()]);
+            return (
+                Vec::new(),
+                vec!["where it came from is not known; nothing was changed".to_owned()],
+            );
         };
         let mut members = self.kernel.members_of(key);
         if members.is_empty() {

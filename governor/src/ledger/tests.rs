@@ -115,6 +115,8 @@ fn what_an_earlier_boot_left_open_is_closed_as_unobserved() {
     let path = directory.path().join("governor.db");
     save_all(&path, BOOT, vec![open_order(live_job(10, 5, 0, "j"))]);
     assert_eq!(Reader::new(path.clone()).history(10).unwrap(), []);
+    let open = || Reader::new(path.clone()).open_jobs().unwrap();
+    assert_eq!(open().len(), 1);
     save_all(&path, BOOT, vec![]);
     assert_eq!(
         Reader::new(path.clone()).history(10).unwrap(),
@@ -122,6 +124,7 @@ fn what_an_earlier_boot_left_open_is_closed_as_unobserved() {
         "same boot: it lives on"
     );
     save_all(&path, "another boot", vec![]);
+    assert_eq!(open(), []);
     let jobs = Reader::new(path.clone()).history(10).unwrap();
     let [job] = jobs.as_slice() else {
         panic!("{jobs:?}")

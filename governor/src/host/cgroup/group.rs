@@ -225,12 +225,7 @@ impl Tree {
     }
 
     /// The directories of one name, or `None`, and none made, when it is taken somewhere.
-    fn make_dirs(
-        &self,
-        parents: &[GroupDir],
-        name: &str,
-        trouble: &mut Trouble,
-    ) -> Option<Vec<GroupDir>> {
+    fn make_dirs(&self, parents: &[GroupDir], name: &str, trouble: &mut Trouble) -> Option<Vec<GroupDir>> {
         let mut dirs: Vec<GroupDir> = Vec::new();
         for parent in parents {
             let hierarchy = parent.hierarchy;
