@@ -38,7 +38,7 @@ pub enum JobIdError {
 }
 
 impl JobId {
-    /// The longest job id, in bytes. Well below NAME_MAX (255), so that a suffix still fits.
+    /// The longest job id, in bytes. Well below `NAME_MAX` (255), so that a suffix still fits.
     pub const MAX_LEN: usize = 128;
 
     /// Checks a text and makes it a job id.
