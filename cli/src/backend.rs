@@ -104,7 +104,11 @@ impl Connected {
             }
         }
         if *need == Need::Daemon {
-            let why = if global.no_daemon { "--no-daemon was given" } else { "no daemon runs" };
+            let why = if global.no_daemon {
+                "--no-daemon was given"
+            } else {
+                "no daemon runs"
+            };
             return Ok(Self::Plain(Plain::new(why)));
         }
         if !nix::unistd::geteuid().is_root() {

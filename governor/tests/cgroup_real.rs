@@ -3,6 +3,11 @@
 //! Needs root, `sh` and `sleep` (busybox will do), /proc, /sys and at least one mounted cgroup hierarchy with the cpu and
 //! memory controllers: v2, v1 or hybrid. A missing fact fails the test and names it. Every test works below a slice of
 //! its own in the group this process is in, ends only what it started, and leaves no group behind.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking, its helpers included"
+)]
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -196,10 +201,8 @@ fn a_disk_ceiling_is_read_back_and_a_missing_disk_is_a_warning() {
         missing.warnings
     );
     bench.finish(&missing);
-    let disks = std::fs::read_dir("/sys/block").into_iter().flatten().flatten();
-    let disk = disks
-        .filter_map(|disk| std::fs::read_to_string(disk.path().join("dev")).ok())
-        .next();
+    let mut disks = std::fs::read_dir("/sys/block").into_iter().flatten().flatten();
+    let disk = disks.find_map(|disk| std::fs::read_to_string(disk.path().join("dev")).ok());
     // A virtual machine without any disk has nothing more to show.
     if let Some(disk) = disk {
         let present = bench.prepare(&ask(disk.trim()));
@@ -388,12 +391,12 @@ fn release_puts_groups_and_attributes_back() {
     let text = serde_json::to_string(&origin).unwrap();
     let undone = bench
         .tree
-        .release(&[process.key()], &serde_json::from_str(&text).unwrap());
+        .release(&[process.key()], &serde_json::from_str(&text).unwrap(), &limits);
     assert_eq!(undone.warnings, Vec::<String>::new());
     assert_eq!(undone.undone.len(), prepared.group.dirs().len() + 2, "{undone:?}");
     assert_eq!(groups(&process), before);
     assert_eq!(priority::read(&process), origin.attributes);
-    let again = bench.tree.release(&[process.key()], &origin);
+    let again = bench.tree.release(&[process.key()], &origin, &limits);
     assert_eq!(
         again.undone,
         Vec::<String>::new(),

@@ -25,27 +25,50 @@ pub async fn dispatch(cli: Cli, output: &mut Output) -> Result<u8, Failure> {
     let global = &cli.global;
     let done = match cli.verb {
         Verb::Run(args) => {
-            return with(global, Need::Job, async |governor| run::run(args, governor, output).await).await;
+            return with(global, Need::Job, async |governor| {
+                run::run(args, governor, output).await
+            })
+            .await;
         }
         Verb::Attach(args) => {
-            return with(global, Need::Job, async |governor| attach::attach(args, governor, output).await).await;
+            return with(global, Need::Job, async |governor| {
+                attach::attach(args, governor, output).await
+            })
+            .await;
         }
         Verb::Watch(args) => {
             let need = Need::Watch(args.enable_state.then(|| args.state_path.clone()));
-            with(global, need, async |governor| watch::watch(args, governor, output).await).await?
+            with(global, need, async |governor| {
+                watch::watch(args, governor, output).await
+            })
+            .await?
         }
-        Verb::Ps(args) => with(global, Need::Daemon, async |governor| ps::ps(&args, governor, output).await).await?,
+        Verb::Ps(args) => {
+            with(global, Need::Daemon, async |governor| {
+                ps::ps(&args, governor, output).await
+            })
+            .await?
+        }
         Verb::Explain(args) => {
-            with(global, Need::Daemon, async |governor| explain::explain(&args, governor, output).await).await?
+            with(global, Need::Daemon, async |governor| {
+                explain::explain(&args, governor, output).await
+            })
+            .await?
         }
         Verb::Release(args) => {
-            with(global, Need::Daemon, async |governor| release::release(args, governor, output).await).await?
+            with(global, Need::Daemon, async |governor| {
+                release::release(args, governor, output).await
+            })
+            .await?
         }
         Verb::Rules(args) => match args.verb {
             RulesVerb::Test { file, all } => rules::test(&file, all, output)?,
         },
         Verb::Doctor => {
-            with(global, Need::Probe, async |governor| doctor::doctor(global, governor, output).await).await?
+            with(global, Need::Probe, async |governor| {
+                doctor::doctor(global, governor, output).await
+            })
+            .await?
         }
         Verb::Completions(args) => completions::completions(args.shell, output)?,
         Verb::Man(args) => completions::man(&args.dir, output)?,

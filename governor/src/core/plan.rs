@@ -314,12 +314,13 @@ const CEILINGS: [Ceiling; 4] = [
 
 impl DiskMax {
     fn as_v2(&self) -> String {
-        let mut line = self.device.clone();
-        for (ceiling, value) in &self.ceilings {
-            let value = value.map_or_else(|| "max".to_owned(), |value| value.to_string());
-            line.push_str(&format!(" {}={value}", ceiling.v2));
-        }
-        line
+        let show = |value: &Option<u64>| value.map_or_else(|| "max".to_owned(), |value| value.to_string());
+        let ceilings = self
+            .ceilings
+            .iter()
+            .map(|(ceiling, value)| format!("{}={}", ceiling.v2, show(value)));
+        let words: Vec<String> = std::iter::once(self.device.clone()).chain(ceilings).collect();
+        words.join(" ")
     }
 
     /// v1 writes 0 where v2 writes `max`.

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 /// Largest page size of the architectures we build for; the kernel rounds memory limits down to a page.
 const PAGE_MAX: u64 = 64 * 1024;
 
-/// What v1 shows for "no memory limit": the largest page count in bytes (PAGE_COUNTER_MAX, 4 KiB pages).
+/// What v1 shows for "no memory limit": the largest page count in bytes (`PAGE_COUNTER_MAX`, 4 KiB pages).
 const V1_UNLIMITED: u64 = 0x7fff_ffff_ffff_f000;
 
 /// The kernel's text when it means what was asked, else `None`.
@@ -42,7 +42,7 @@ fn memory_holds(asked: &str, shown: &str) -> bool {
 
 /// The set a list such as `0-1,4` names.
 pub fn parse_cpus(list: &str) -> Option<BTreeSet<u32>> {
-    /// Far above NR_CPUS of any kernel; keeps a typing error from filling memory.
+    /// Far above `NR_CPUS` of any kernel; keeps a typing error from filling memory.
     const CPUS_MAX: u32 = 65_536;
     let mut cpus = BTreeSet::new();
     for part in list.split(',').map(str::trim).filter(|part| !part.is_empty()) {

@@ -23,6 +23,8 @@ use crate::engine::clock;
 struct Placed {
     group: Option<Group>,
     origin: Option<Origin>,
+    /// What was asked for last; a release puts back only what still is as asked.
+    asked: Limits,
 }
 
 /// This machine.
@@ -73,6 +75,7 @@ impl LinuxHost {
                 Placed {
                     group: Some(leftover.group),
                     origin: None,
+                    asked: Limits::default(),
                 },
             );
         }
@@ -157,8 +160,12 @@ impl Host for LinuxHost {
                 Placed {
                     group: None,
                     origin: Some(origin),
+                    asked: Limits::default(),
                 },
             );
+        }
+        if let Some(placed) = self.placed.get_mut(&order.key) {
+            placed.asked = order.limits.clone();
         }
         let attributes = priority::apply(&process, &order.limits);
         placement.applied = attributes.applied;
@@ -217,6 +224,7 @@ impl Host for LinuxHost {
         let Some(Placed {
             group,
             origin: Some(origin),
+            asked,
         }) = self.placed.remove(&key)
         else {
             return (
@@ -228,7 +236,7 @@ impl Host for LinuxHost {
         if members.is_empty() {
             members.push(key);
         }
-        let mut done = self.tree.release(&members, &origin);
+        let mut done = self.tree.release(&members, &origin, &asked);
         if let Some(group) = group {
             let retired = self.tree.retire(&group);
             done.undone.extend(

@@ -19,7 +19,7 @@ pub const NEGATIVE_NICE_REFUSED: &str = "Cannot set negative nice (requires root
 /// Looks at the list of threads this often, until no new one turned up.
 const THREAD_ROUNDS: usize = 4;
 
-/// IOPRIO_WHO_PROCESS and IOPRIO_CLASS_SHIFT of `linux/ioprio.h`.
+/// `IOPRIO_WHO_PROCESS` and `IOPRIO_CLASS_SHIFT` of `linux/ioprio.h`.
 const IOPRIO_WHO_PROCESS: libc::c_int = 1;
 const IOPRIO_CLASS_SHIFT: u32 = 13;
 
@@ -51,7 +51,7 @@ pub fn apply(process: &Pinned, limits: &Limits) -> Applied {
         done.take("nice", "setpriority", outcome);
     }
     if let Some(io) = limits.io_priority {
-        let outcome = set_io(process, encode(io)).map(|value| describe_io(value));
+        let outcome = set_io(process, encode(io)).map(describe_io);
         done.take("io_priority", "ioprio_set", outcome);
     }
     if let Some(score) = limits.oom_score_adj {
@@ -70,8 +70,9 @@ pub fn read(process: &Pinned) -> Attributes {
     }
 }
 
-/// Puts attributes back that differ. Gives what was changed, a line each, and what could not be.
-pub fn restore(process: &Pinned, before: &Attributes) -> (Vec<String>, Vec<String>) {
+/// Puts back what `asked` changed: an attribute that still has the value we set. One that the workload, or somebody
+/// else, has set since is left alone. Gives what was changed, a line each, and what could not be.
+pub fn restore(process: &Pinned, before: &Attributes, asked: &Limits) -> (Vec<String>, Vec<String>) {
     let now = read(process);
     let pid = process.pid();
     let (mut undone, mut warnings) = (Vec::new(), Vec::new());
@@ -80,29 +81,31 @@ pub fn restore(process: &Pinned, before: &Attributes) -> (Vec<String>, Vec<Strin
         Err(error) if error.is_gone() => {}
         Err(error) => warnings.push(format!("{what} failed: {}", chain(&error))),
     };
-    if let Some(nice) = before.nice.filter(|&nice| now.nice != Some(nice)) {
+    if let Some(nice) = due(before.nice, now.nice, asked.nice) {
         note(
             format!("process {pid}: nice back to {nice}"),
             set_nice(process, nice).map(drop),
         );
     }
-    if let Some(io) = before.io_priority.filter(|&io| now.io_priority != Some(io)) {
+    if let Some(io) = due(before.io_priority, now.io_priority, asked.io_priority.map(encode)) {
         let shown = describe_io(io);
         note(
             format!("process {pid}: disk priority back to {shown}"),
             set_io(process, io).map(drop),
         );
     }
-    if let Some(score) = before
-        .oom_score_adj
-        .filter(|&score| now.oom_score_adj != Some(score))
-    {
+    if let Some(score) = due(before.oom_score_adj, now.oom_score_adj, asked.oom_score_adj) {
         note(
             format!("process {pid}: oom_score_adj back to {score}"),
             set_oom(process, score).map(drop),
         );
     }
     (undone, warnings)
+}
+
+/// The value to go back to, when the present one is ours and another than before.
+fn due(before: Option<i32>, now: Option<i32>, asked: Option<i32>) -> Option<i32> {
+    before.filter(|_| asked.is_some() && now == asked && now != before)
 }
 
 /// Why an attribute is not as asked.
@@ -355,7 +358,7 @@ mod tests {
                 ["nice 7", "io_priority best-effort 6", "oom_score_adj 500"]
             );
             assert_eq!(read(process).nice, Some(7));
-            let (undone, warnings) = restore(process, &before);
+            let (undone, warnings) = restore(process, &before, &asked());
             // Going back to a lower nice needs CAP_SYS_NICE, which root has.
             if nix::unistd::geteuid().is_root() {
                 assert_eq!(warnings, Vec::<String>::new());
@@ -414,6 +417,20 @@ mod tests {
             done.warnings,
             ["Cannot set negative nice (requires root), using 0"]
         );
+    }
+
+    #[test]
+    fn what_somebody_else_set_since_is_not_put_back() {
+        for (before, now, asked, back) in [
+            (Some(0), Some(5), Some(5), Some(0)),
+            (Some(0), Some(7), Some(5), None),
+            (Some(0), Some(7), None, None),
+            (Some(5), Some(5), Some(5), None),
+            (None, Some(5), Some(5), None),
+            (Some(0), None, Some(5), None),
+        ] {
+            assert_eq!(due(before, now, asked), back);
+        }
     }
 
     #[test]

@@ -84,7 +84,7 @@ impl ProcessError {
     }
 }
 
-/// Nanoseconds in one clock tick of /proc (USER_HZ; 10 ms on every common kernel).
+/// Nanoseconds in one clock tick of /proc (`USER_HZ`; 10 ms on every common kernel).
 pub fn tick_ns() -> u64 {
     1_000_000_000 / procfs::ticks_per_second().max(1)
 }

@@ -15,7 +15,7 @@ use super::process::{ProcessError, read_stat, same_start, tick_ns};
 use crate::core::facts::{Found, ProcessFacts};
 use crate::core::rule::Needs;
 
-/// Bytes of a command name the kernel keeps (TASK_COMM_LEN without the NUL).
+/// Bytes of a command name the kernel keeps (`TASK_COMM_LEN` without the NUL).
 const COMM_MAX: usize = 15;
 
 /// Everything known of a live process. Its `started_ns` has the precision of a clock tick, as has its key.
@@ -108,7 +108,7 @@ pub fn is_kernel_thread(stat: &Stat) -> bool {
 
 /// Children, grandchildren and so on, alive now. For tiers and tools without the kernel's own list.
 ///
-/// Reads /proc/PID/task/TID/children where the kernel has it (CONFIG_PROC_CHILDREN), else every process's parent.
+/// Reads /proc/PID/task/TID/children where the kernel has it (`CONFIG_PROC_CHILDREN`), else every process's parent.
 pub fn descendants(pid: u32) -> Vec<ProcessKey> {
     let found = if Path::new("/proc/self/task")
         .join(std::process::id().to_string())
@@ -261,9 +261,12 @@ fn cut(name: &str) -> &str {
 /// Kubernetes comes before the runtime below it, because its own limits are what an operator looks at.
 pub fn container(cgroup: &str) -> Option<String> {
     let parts = || cgroup.split('/').filter(|part| !part.is_empty());
+    // A scope's name is a unit's name; there the ending is case-sensitive, unlike a file's.
     let scope = |part: &str, prefix: &str| {
-        part.strip_prefix(prefix)
-            .is_some_and(|rest| rest.ends_with(".scope"))
+        let id = part
+            .strip_prefix(prefix)
+            .and_then(|rest| rest.strip_suffix(".scope"));
+        id.is_some_and(|id| !id.is_empty())
     };
     let kind = if parts()
         .any(|part| part == "kubepods" || part == "kubepods.slice" || part.starts_with("kubepods-"))
@@ -275,7 +278,7 @@ pub fn container(cgroup: &str) -> Option<String> {
         "docker"
     } else if parts().any(|part| scope(part, "cri-containerd-") || scope(part, "nerdctl-"))
         || parts().any(|part| part.contains(":cri-containerd:"))
-        || parts().last().is_some_and(is_hex_id)
+        || parts().next_back().is_some_and(is_hex_id)
             && parts().any(|part| part == "containerd.service" || part == "default" || part == "k8s.io")
     {
         "containerd"

@@ -18,7 +18,7 @@ use crate::core::readback::holding;
 
 /// How many suffixes are tried before a name counts as taken.
 const NAMES_MAX: u32 = 1_000;
-/// NAME_MAX (255) less room for the suffix.
+/// `NAME_MAX` (255) less room for the suffix.
 const NAME_LEN_MAX: usize = 240;
 
 /// How often a group is made anew when the class above it goes away meanwhile.

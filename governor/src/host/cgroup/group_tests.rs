@@ -187,3 +187,22 @@ fn leftovers_of_a_dead_governor_are_found_with_their_processes_and_empty_ones_go
     assert_eq!((retired.removed.len(), retired.left.len()), (0, 2));
     assert!(tree.cleanup().removed.is_empty());
 }
+
+#[test]
+fn a_group_is_found_again_by_its_paths_and_nothing_else_is() {
+    let (dir, tree) = machine();
+    let prepared = tree.prepare("c", "j", &Limits::default()).unwrap();
+    assert_eq!(tree.reopen(&prepared.group.paths()), Some(prepared.group));
+    let at = |path: &str| vec![dir.path().join(path).display().to_string()];
+    for path in [
+        "cg",
+        "cg/ffrtmp.slice",
+        "cg/ffrtmp.slice/c",
+        "cg/ffrtmp.slice/c/../x",
+        "cg/a/b",
+        "mem/x/c/j",
+    ] {
+        assert_eq!(tree.reopen(&at(path)), None, "{path}");
+    }
+    assert_eq!(tree.reopen(&[]), None);
+}

@@ -1,8 +1,9 @@
 //! Where a process was before we touched it, and putting it back there.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use ffrtmp_abi::ProcessKey;
+use ffrtmp_api::Limits;
 use serde::{Deserialize, Serialize};
 
 use super::super::file::{self, chain};
@@ -49,13 +50,13 @@ impl Tree {
     }
 
     /// Puts processes back to where their job's first process was. Those that ended are passed over; those that somebody
-    /// else has moved out of our tree since are left where they are.
-    pub fn release(&self, processes: &[ProcessKey], origin: &Origin) -> Undone {
+    /// else has moved out of our tree since are left where they are, and so are attributes that are no longer as `asked`.
+    pub fn release(&self, processes: &[ProcessKey], origin: &Origin, asked: &Limits) -> Undone {
         let mut all = Undone::default();
         for &key in processes {
             let Ok(process) = Pinned::open(key) else { continue };
             let groups = self.put_back(&process, origin);
-            let (undone, warnings) = priority::restore(&process, &origin.attributes);
+            let (undone, warnings) = priority::restore(&process, &origin.attributes, asked);
             all.undone.extend(groups.undone.into_iter().chain(undone));
             all.warnings.extend(groups.warnings.into_iter().chain(warnings));
         }
@@ -82,7 +83,7 @@ impl Tree {
                 ));
                 continue;
             };
-            let Some(target) = hierarchy.dir_of(before).and_then(nearest) else {
+            let Some(target) = hierarchy.dir_of(before).and_then(|dir| nearest(&dir)) else {
                 done.warnings.push(format!(
                     "process {pid} stays in {}: {before} is not visible here",
                     dir.display()
@@ -116,7 +117,7 @@ impl Tree {
 }
 
 /// The directory, or the first one above it that still exists.
-fn nearest(dir: PathBuf) -> Option<PathBuf> {
+fn nearest(dir: &Path) -> Option<PathBuf> {
     dir.ancestors()
         .find(|dir| dir.join("cgroup.procs").exists())
         .map(PathBuf::from)

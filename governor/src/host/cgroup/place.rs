@@ -2,7 +2,7 @@
 //!
 //! Every move starts from a pinned process and ends with the proof that it was still the same one.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -10,14 +10,16 @@ use std::path::PathBuf;
 use ffrtmp_abi::ProcessKey;
 
 use super::super::file::{self, IoError, chain};
-use super::super::process::{Pinned, ProcessError, read_stat};
+use super::super::process::{Pinned, ProcessError, read_stat, same_start, tick_ns};
 use super::super::procfs::read_cgroups;
 use super::CgroupError;
-use super::group::{Group, Prepared, Tree};
+use super::group::{Group, GroupDir, Prepared, Tree};
 use crate::core::plan::{Version, not_enforced};
 
 /// Rounds over the children before a job that forks faster than we move counts as not wholly placed.
 const ROUNDS_MAX: usize = 32;
+/// Moves of one child before we believe that somebody else moves it back.
+const MOVES_MAX: u32 = 3;
 
 /// What a placement did.
 #[derive(Debug, Default)]
@@ -35,7 +37,7 @@ pub struct Moved {
 /// Descriptors for a child that joins before its exec, opened beforehand because a forked child may not allocate.
 #[derive(Debug)]
 pub struct SpawnInto {
-    /// The v2 directory, for `clone3` with CLONE_INTO_CGROUP.
+    /// The v2 directory, for `clone3` with `CLONE_INTO_CGROUP`.
     pub v2: Option<OwnedFd>,
     /// `cgroup.procs` of each v1 directory: the child writes `0` to join by itself.
     pub v1: Vec<File>,
@@ -83,18 +85,32 @@ impl Tree {
         process: &Pinned,
         mut children: impl FnMut() -> Vec<ProcessKey>,
     ) -> Result<Moved, CgroupError> {
+        let refused = self.join(group, process)?;
+        let joined: Vec<&GroupDir> = group
+            .dirs
+            .iter()
+            .filter(|dir| refused.iter().all(|(path, _)| *path != dir.path))
+            .collect();
         let mut moved = Moved {
-            refused: self.join(group, process)?,
+            refused,
             pids: vec![process.pid()],
             ..Moved::default()
         };
         let mut settled = BTreeSet::from([process.key()]);
+        let mut tries: BTreeMap<ProcessKey, u32> = BTreeMap::new();
         while moved.rounds < ROUNDS_MAX {
             moved.rounds += 1;
             let mut outside = false;
             for key in children() {
-                if !settled.contains(&key) && self.settle(group, key, &mut moved, &mut outside) {
+                if settled.contains(&key) {
+                    continue;
+                }
+                let tried = tries.entry(key).or_default();
+                *tried += 1;
+                if self.settle(group, &joined, key, *tried, &mut moved) {
                     settled.insert(key);
+                } else {
+                    outside = true;
                 }
             }
             if !outside {
@@ -107,35 +123,54 @@ impl Tree {
         Ok(moved)
     }
 
-    /// Brings one child in. True when it needs no further look.
-    fn settle(&self, group: &Group, key: ProcessKey, moved: &mut Moved, outside: &mut bool) -> bool {
+    /// True when this child needs no further look: it reports the group, it ended, or it cannot be brought in.
+    /// False after a move, which the next look confirms.
+    fn settle(
+        &self,
+        group: &Group,
+        joined: &[&GroupDir],
+        key: ProcessKey,
+        tried: u32,
+        moved: &mut Moved,
+    ) -> bool {
         // One that ended, or whose pid is another's now, is none of ours.
         let Ok(child) = Pinned::open(key) else { return true };
-        if self.contains(group, &child) {
+        if self.is_in(joined.iter().copied(), &child) {
             return true;
         }
-        *outside = true;
         match self.join(group, &child) {
+            Ok(_) if tried < MOVES_MAX => {
+                if tried == 1 {
+                    moved.pids.push(key.pid);
+                }
+                false
+            }
             Ok(_) => {
-                moved.pids.push(key.pid);
+                let pid = key.pid;
+                moved.warnings.push(format!(
+                    "process {pid} was moved {MOVES_MAX} times and is not in the group; somebody else moves it too"
+                ));
                 true
             }
             Err(error) if error.is_gone() => true,
             Err(error) => {
                 moved.warnings.push(chain(&error));
-                // Tried once: a child that may not be moved must not keep us here.
                 true
             }
         }
     }
 
-    /// True when the process is in the group in every hierarchy the group has.
+    /// True when the live process is in the group in every hierarchy the group has.
     pub fn contains(&self, group: &Group, process: &Pinned) -> bool {
+        self.is_in(group.dirs.iter(), process)
+    }
+
+    fn is_in<'a>(&self, mut dirs: impl Iterator<Item = &'a GroupDir>, process: &Pinned) -> bool {
         let Ok(groups) = read_cgroups(process.pid()) else {
             return false;
         };
         process.is_alive()
-            && group.dirs.iter().all(|dir| {
+            && dirs.all(|dir| {
                 let hierarchy = &self.layout.hierarchies[dir.hierarchy];
                 let listed = groups.0.iter().find(|one| one.hierarchy == hierarchy.number);
                 listed.map(|one| one.pathname.as_str()) == hierarchy.listed(&dir.path).as_deref()
@@ -150,10 +185,7 @@ impl Tree {
         let Ok(stranger) = Pinned::of_pid(pid) else {
             return gone;
         };
-        if stranger.key().start / super::super::process::tick_ns()
-            == process.key().start / super::super::process::tick_ns()
-            || !self.contains(group, &stranger)
-        {
+        if same_start(process.key(), stranger.key().start / tick_ns()) || !self.contains(group, &stranger) {
             return gone;
         }
         let parent = read_stat(pid).and_then(|stat| Pinned::of_pid(stat.ppid.cast_unsigned()));

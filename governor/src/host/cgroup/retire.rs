@@ -3,7 +3,7 @@
 //! Only `rmdir` is used, and the kernel refuses it for a group that holds a process, so nothing here can harm a workload.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use super::super::file::IoError;
@@ -47,6 +47,27 @@ impl Tree {
             }
         }
         done
+    }
+
+    /// The group a record names by its paths. `None` unless every path is a job's directory below our tree, so that no
+    /// record, however old, can make us touch anything else.
+    pub fn reopen(&self, paths: &[String]) -> Option<Group> {
+        let mut dirs = Vec::new();
+        for path in paths.iter().map(Path::new) {
+            let hierarchy = (0..self.layout.hierarchies.len()).find(|&one| {
+                let below = path.strip_prefix(self.slice_dir(one)).map(Path::components);
+                below.is_ok_and(|mut parts| {
+                    let normal = |part: Component| matches!(part, Component::Normal(_));
+                    parts.clone().count() == 2 && parts.all(normal)
+                })
+            })?;
+            dirs.push(GroupDir {
+                hierarchy,
+                path: path.to_owned(),
+            });
+        }
+        let id = self.v2_id(&dirs);
+        (!dirs.is_empty()).then_some(Group { dirs, id })
     }
 
     /// Every job group below our tree, whoever made it.

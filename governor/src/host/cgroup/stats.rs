@@ -5,7 +5,7 @@
 use std::path::Path;
 
 use super::super::file;
-use super::group::{Group, Tree};
+use super::group::{Group, GroupDir, Tree};
 use crate::core::event::GroupUsage;
 use crate::core::plan::{Controller, Version};
 
@@ -38,7 +38,9 @@ impl Tree {
             }
         }
         let throttled = match self.dir_with(group, Controller::Cpu) {
-            Ok((dir, Version::V2)) => throttled_v2(dir),
+            Ok((dir, Version::V2)) => {
+                keyed(&dir.join("cpu.stat"), "throttled_usec").map(|us| us.saturating_mul(1_000))
+            }
             Ok((dir, Version::V1)) => keyed(&dir.join("cpu.stat"), "throttled_time"),
             Err(why) => Err(why),
         };
@@ -46,30 +48,27 @@ impl Tree {
         usage
     }
 
-    /// The group's directory where this controller is.
+    /// The group's directory where this controller is on.
     fn dir_with<'a>(&self, group: &'a Group, controller: Controller) -> Result<(&'a Path, Version), String> {
-        group
+        let name = controller.name(Version::V2);
+        let here = |dir: &&GroupDir| {
+            let offered = &self.layout.hierarchies[dir.hierarchy].controllers;
+            offered.contains(&controller)
+        };
+        let dir = group
             .dirs
             .iter()
-            .find_map(|dir| {
-                let hierarchy = &self.layout.hierarchies[dir.hierarchy];
-                let here = hierarchy.controllers.contains(&controller);
-                here.then_some((dir.path.as_path(), hierarchy.version))
-            })
-            .ok_or_else(|| {
-                let name = controller.name(Version::V2);
-                format!("the job has no group of its own in a {name} hierarchy")
-            })
+            .find(here)
+            .ok_or_else(|| format!("the job has no group of its own in a {name} hierarchy"))?;
+        let version = self.layout.hierarchies[dir.hierarchy].version;
+        if version == Version::V2 {
+            let on = text(&dir.path.join("cgroup.controllers"), "")?;
+            if !on.split_whitespace().any(|word| word == name) {
+                return Err(format!("the {name} controller is not on in the job's group"));
+            }
+        }
+        Ok((dir.path.as_path(), version))
     }
-}
-
-/// The file is in every v2 group, the figure only where the cpu controller is on, which it is for CPU limits alone.
-fn throttled_v2(dir: &Path) -> Result<u64, String> {
-    let on = file::read(&dir.join("cgroup.controllers")).unwrap_or_default();
-    if !on.split_whitespace().any(|name| name == "cpu") {
-        return Err("the cpu controller is not on in this group, as no CPU limit was asked for".to_owned());
-    }
-    keyed(&dir.join("cpu.stat"), "throttled_usec").map(|us| us.saturating_mul(1_000))
 }
 
 fn take(absent: &mut Vec<String>, figure: &str, read: Result<u64, String>) -> Option<u64> {
