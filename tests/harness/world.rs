@@ -3,6 +3,7 @@
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use ffrtmp_governor::control::types::JobView;
 use nix::sys::signal::{Signal, kill};
@@ -10,6 +11,9 @@ use nix::unistd::Pid;
 
 use crate::eventually;
 use crate::workload::{Workload, unique_name};
+
+/// Worlds share the machine's control groups and its two CPUs, so there is one at a time.
+static STAGE: Mutex<()> = Mutex::new(());
 
 /// Path of a program of this repository.
 pub fn bin(name: &str) -> PathBuf {
@@ -45,6 +49,7 @@ pub struct World {
     dir: tempfile::TempDir,
     daemon: Option<Child>,
     args: Vec<String>,
+    _stage: MutexGuard<'static, ()>,
     /// The workload its rule knows.
     pub workload: Workload,
     /// Its basename.
@@ -65,6 +70,8 @@ impl World {
 
     /// A world whose governor does not run yet.
     pub fn idle(options: Options) -> Self {
+        // A test that failed leaves a world that was cleaned up all the same.
+        let stage = STAGE.lock().unwrap_or_else(PoisonError::into_inner);
         let dir = tempfile::Builder::new()
             .prefix("ffrtmp-test-")
             .tempdir()
@@ -74,7 +81,7 @@ impl World {
         let name = unique_name("ffmpeg");
         let workload = Workload::new(dir.path(), &name);
         let config = format!(
-            "rules:\n  - name: the-test\n    match: {{filename: [{name}]}}\n{}\n{}\n",
+            "rules:\n  - name: the-test\n    commands: [{name}]\n{}\n{}\n",
             indent(&options.rule),
             options.config
         );
@@ -83,6 +90,7 @@ impl World {
             dir,
             daemon: None,
             args: options.args,
+            _stage: stage,
             workload,
             name,
         }

@@ -65,7 +65,7 @@ fn reload_takes_new_rules_and_refuses_bad_ones() {
         world.log().contains("governor.yaml:3:5").then_some(())
     });
 
-    let good = format!("rules:\n  - name: new\n    match: {{filename: [{name}]}}\n");
+    let good = format!("rules:\n  - name: new\n    commands: [{name}]\n");
     std::fs::write(&file, good).unwrap();
     hangup();
     let job = world.job(child.id());

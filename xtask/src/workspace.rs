@@ -66,6 +66,17 @@ pub(crate) fn integration_tests() -> Result<Vec<(String, String)>> {
     Ok(tests)
 }
 
+/// Names of the programs that [`PRODUCT`] selects.
+pub(crate) fn programs() -> Result<Vec<String>> {
+    let packages = metadata()?
+        .packages
+        .iter()
+        .filter(|package| package.name.as_str() != "xtask");
+    let targets = packages.flat_map(|package| &package.targets);
+    let programs = targets.filter(|target| target.kind.contains(&TargetKind::Bin));
+    Ok(programs.map(|target| target.name.clone()).collect())
+}
+
 /// Builds one integration test and returns its binary.
 pub(crate) fn test_binary(package: &str, test: &str) -> Result<PathBuf> {
     let shell = shell()?;

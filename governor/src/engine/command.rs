@@ -60,34 +60,48 @@ impl Worker {
 
     fn jobs(&mut self) -> Vec<JobView> {
         let mut views = self.brain.core.jobs();
-        let live = self.live_usage();
+        let mut live = self.live_figures();
         for view in &mut views {
-            if let Some(usage) = live.get(&view.key.0)
-                && view.report.end_time.is_none()
+            if view.state != "closed"
+                && let Some(figures) = live.remove(&view.key.0)
             {
-                view.report.usage = self.brain.core.live_usage(view.key.0, usage);
+                self.bring_up_to_date(view, figures);
             }
         }
         views
     }
 
-    /// Usage so far of each live job. The sums of ended threads are read before the live ones, so that a thread that
-    /// ends in between is missed once rather than counted twice.
-    fn live_usage(&mut self) -> HashMap<ProcessKey, KernelUsage> {
+    /// Puts the kernel's figures of this moment into a view of a live job.
+    fn bring_up_to_date(&self, view: &mut JobView, figures: Live) {
+        view.live = figures.processes;
+        view.report.usage = self.brain.core.live_usage(view.key.0, &figures.usage);
+    }
+
+    /// Figures of each job of this moment. The sums of ended threads are read before the live ones, so that a thread
+    /// that ends in between is missed once rather than counted twice.
+    fn live_figures(&mut self) -> HashMap<ProcessKey, Live> {
         let kernel = &mut self.brain.host.kernel;
-        let mut sums: HashMap<ProcessKey, KernelUsage> = kernel
+        let mut figures: HashMap<ProcessKey, Live> = kernel
             .all_records()
             .iter()
-            .map(|(key, record)| (*key, kernel_usage(record)))
+            .map(|(key, record)| {
+                (
+                    *key,
+                    Live {
+                        processes: record.live,
+                        usage: kernel_usage(record),
+                    },
+                )
+            })
             .collect();
         match kernel.live_rows() {
             Ok(rows) => {
                 for row in &rows {
-                    if let Some(sum) = sums.get_mut(&row.root) {
-                        add_row(sum, row);
+                    if let Some(live) = figures.get_mut(&row.root) {
+                        add_row(&mut live.usage, row);
                     }
                 }
-                sums
+                figures
             }
             // Figures without the live part would look complete and be wrong.
             Err(error) => {
@@ -256,6 +270,12 @@ impl Worker {
             counters,
         }
     }
+}
+
+/// What the kernel counts of a job that lives.
+struct Live {
+    processes: u32,
+    usage: KernelUsage,
 }
 
 fn add_row(sum: &mut KernelUsage, row: &LiveRow) {

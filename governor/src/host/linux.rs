@@ -15,6 +15,7 @@ use super::priority;
 use super::process::{Pinned, read_stat};
 use super::{Host, NotPlaced, Retire};
 use crate::core::event::{GroupUsage, PlaceOrder, Placement, Whom};
+use crate::core::plan::not_enforced;
 use crate::core::rule::PlacementMode;
 use crate::engine::clock;
 
@@ -94,7 +95,18 @@ impl LinuxHost {
     ) -> Result<Placement, NotPlaced> {
         let mut prepared = match self.tree.prepare(&order.class, &order.name, &order.limits) {
             Ok(prepared) => prepared,
-            Err(error) => return Err(not_placed(&error, placement)),
+            Err(error) => {
+                if let CgroupError::Create(refused) = &error {
+                    // The words that users of the predecessor know to look for.
+                    let why = refused.source.kind().to_string();
+                    placement.warnings.push(format!("Cannot create cgroup ({why})"));
+                    let limits = needing_a_group(&order.limits).into_iter();
+                    placement
+                        .warnings
+                        .extend(limits.map(|limit| not_enforced(limit, "there is no group for it")));
+                }
+                return Err(not_placed(&error, placement));
+            }
         };
         let key = order.key;
         let kernel = &self.kernel;
@@ -181,10 +193,7 @@ impl Host for LinuxHost {
                 placement
                     .warnings
                     .extend(needing_a_group(&order.limits).into_iter().map(|limit| {
-                        crate::core::plan::not_enforced(
-                            limit,
-                            "it needs a group of the job's own; use placement place",
-                        )
+                        not_enforced(limit, "it needs a group of the job's own; use placement place")
                     }));
                 placement.at_ns = clock::boot_ns();
                 Ok(placement)

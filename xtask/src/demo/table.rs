@@ -2,7 +2,7 @@
 //!
 //! A figure that is absent there is "-" here, never 0.
 
-use comfy_table::{ContentArrangement, Table, presets};
+use comfy_table::{ColumnConstraint, ContentArrangement, Table, Width, presets};
 use serde_json::Value;
 
 use super::jobs;
@@ -20,21 +20,35 @@ const COLUMNS: [&str; 9] = [
 ];
 
 /// Width when standard output is no terminal.
-const WIDTH: u16 = 150;
+const WIDTH: u16 = 210;
+
+/// Columns that must not break there, with their widths: command, limits, exit reason.
+const WIDE: [(usize, u16); 3] = [(1, 30), (4, 35), (8, 45)];
 
 /// Characters of a command that are shown.
 const COMMAND_CHARS: usize = 60;
 
-/// Renders the jobs as plain text.
+/// Renders the jobs as plain text, in the order in which they were started.
 pub(super) fn render(views: &[Value]) -> String {
     let mut table = Table::new();
     table
         .load_style(presets::ASCII_FULL)
         .set_content_arrangement(ContentArrangement::Dynamic);
+    table.set_header(COLUMNS);
     if !table.is_tty() {
         table.set_width(WIDTH);
+        for (column, width) in WIDE {
+            if let Some(column) = table.column_mut(column) {
+                column.set_constraint(ColumnConstraint::LowerBoundary(Width::Fixed(width)));
+            }
+        }
     }
-    table.set_header(COLUMNS);
+    let mut views: Vec<&Value> = views.iter().collect();
+    views.sort_by_key(|view| {
+        jobs::JOBS
+            .iter()
+            .position(|job| jobs::command(view).contains(job.mark))
+    });
     for view in views {
         table.add_row(row(view));
     }
@@ -57,7 +71,11 @@ fn row(view: &Value) -> [String; 9] {
             .map_or_else(|| "-".to_owned(), |us| format!("{us:.0} us")),
         limits(&report["limits"]),
         number(&usage["cpu_sec"]).map_or_else(|| "-".to_owned(), |seconds| format!("{seconds:.2}")),
-        format!("{}/{}", bytes(&usage["read_bytes"]), bytes(&usage["write_bytes"])),
+        format!(
+            "{} /\n{}",
+            bytes(&usage["read_bytes"]),
+            bytes(&usage["write_bytes"])
+        ),
         bytes(&usage["memory_peak_bytes"]),
         ending(report),
     ]
@@ -93,13 +111,21 @@ fn limits(limits: &Value) -> String {
         .unwrap_or_default();
     let shown: Vec<String> = applied
         .iter()
-        .map(|one| format!("{} {}", text(&one["limit"]), text(&one["value"])))
+        .map(|one| format!("{} {}", name(one), text(&one["value"])))
         .collect();
     if shown.is_empty() {
         "-".to_owned()
     } else {
-        shown.join(", ")
+        shown.join("\n")
     }
+}
+
+/// The kernel's own name of a limit, where it is a file; a v1 limit may take two.
+fn name(limit: &Value) -> String {
+    let target = limit["target"].as_str().filter(|target| target.starts_with('/'));
+    target
+        .and_then(|path| path.rsplit('/').next())
+        .map_or_else(|| text(&limit["limit"]), str::to_owned)
 }
 
 fn bytes(value: &Value) -> String {
@@ -159,7 +185,10 @@ mod tests {
             "job_id": "auto-ffmpeg-7", "command": ["ffmpeg", "x.mkv"], "tier": "kernel",
             "exit_reason": "signal", "exit": {"kind": "signal", "signal": 9},
             "killed_by": {"kind": "process", "pid": 8, "uid": 0, "comm": "nightly-cleanup"},
-            "limits": {"applied": [{"limit": "cpu_max", "value": "50000 100000"}]},
+            "limits": {"applied": [
+                {"limit": "cpu_max", "target": "/sys/fs/cgroup/x/cpu.max", "value": "50000 100000"},
+                {"limit": "nice", "target": "setpriority", "value": "5"},
+            ]},
             "placement": {"placed_in_us": 93},
             "usage": {"cpu_sec": 1.234, "read_bytes": 0, "write_bytes": 5_242_880, "memory_peak_bytes": null},
         }});
@@ -170,14 +199,17 @@ mod tests {
                 "ffmpeg x.mkv",
                 "exec (kernel)",
                 "93 us",
-                "cpu_max 50000 100000",
+                "cpu.max 50000 100000\nnice 5",
                 "1.23",
-                "0 B/5.0 MiB",
+                "0 B /\n5.0 MiB",
                 "-",
                 "signal 9, by nightly-cleanup[8] of uid 0",
             ]
         );
-        assert_eq!(row(&json!({}))[4..8], ["-", "-", "-/-", "-"].map(str::to_owned));
+        assert_eq!(
+            row(&json!({}))[4..8],
+            ["-", "-", "- /\n-", "-"].map(str::to_owned)
+        );
     }
 
     #[test]

@@ -206,7 +206,7 @@ fn quoted(word: &str) -> String {
     }
 }
 
-/// Builds `ffrtmp` and `ffrtmp-governor` in the dev profile and says where they are.
+/// Builds every program of ours, those of the test harness included, in the dev profile and says where they are.
 pub(crate) fn product_binaries() -> Result<Vec<PathBuf>> {
     let shell = workspace::shell()?;
     let selection = workspace::PRODUCT;
@@ -214,7 +214,7 @@ pub(crate) fn product_binaries() -> Result<Vec<PathBuf>> {
         .run()
         .context("building the product")?;
     let directory = workspace::target()?.join("debug");
-    Ok(["ffrtmp", "ffrtmp-governor"]
+    Ok(workspace::programs()?
         .iter()
         .map(|name| directory.join(name))
         .collect())

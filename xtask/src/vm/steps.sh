@@ -1,5 +1,6 @@
-#!/bin/busybox sh
+#!/bin/bash
 # The disk's init: mounts what a booted system has, runs each step under its time limit, says how it ended.
+# Not busybox's shell: that one prefers its own applets to programs of the same name.
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root TERM=dumb LC_ALL=C GST_REGISTRY_FORK=no
 box() { /bin/busybox "$@"; }
 box mount -t cgroup2 -o nsdelegate,memory_recursiveprot cgroup2 /sys/fs/cgroup
