@@ -33,7 +33,7 @@ fn report(output: &std::process::Output) -> Report {
 fn attach_mirrors_the_exit_code_of_a_process_it_is_not_the_parent_of() {
     let world = World::new();
     for no_daemon in [false, true] {
-        let pid = orphan(&world, "sleep-us 1500000 exit 42");
+        let pid = orphan(&world, "sleep-us 6000000 exit 42");
         let pid_text = pid.to_string();
         let mut args = vec![
             "attach",

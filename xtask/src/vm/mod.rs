@@ -19,6 +19,10 @@ use crate::package::{self, Need};
 use crate::test::{Counts, KERNEL_SUITES, KernelSuite};
 use crate::{ebpf, workspace};
 
+/// What tests are told in a guest. An exec takes 20 to 100 ms there, so a storm is a small one; the full one runs on
+/// the host.
+const GUEST_ENV: &[(&str, &str)] = &[("FFRTMP_STORM_EXECS", "500")];
+
 /// Which kernels, and what runs on them.
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -170,6 +174,11 @@ fn step(
     filter: Option<&str>,
 ) -> Step {
     let mut lines = vec![format!("cd {} || exit 1", suite_directory(suite).display())];
+    lines.extend(
+        GUEST_ENV
+            .iter()
+            .map(|(name, value)| format!("export {name}={value}")),
+    );
     if let Some(object) = object {
         lines.push(format!("export {}={}", ebpf::OBJECT_ENV, object.display()));
     }

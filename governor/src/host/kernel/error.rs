@@ -37,6 +37,14 @@ pub enum KernelError {
         /// What the kernel said.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// The object named by `FFRTMP_BPF_OBJECT` could not be read.
+    #[error("read the kernel object {} named by FFRTMP_BPF_OBJECT", path.display())]
+    OtherObject {
+        /// The path.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// The object could not be loaded.
     #[error("cannot load the kernel object")]
     Object {

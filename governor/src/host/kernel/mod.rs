@@ -36,8 +36,6 @@ pub struct KernelOptions {
     pub records: u32,
     /// Size of the ring, a power of two, bytes.
     pub ring_bytes: u32,
-    /// Object to load instead of the embedded one; tests of a rebuilt object use it.
-    pub object: Option<Vec<u8>>,
 }
 
 impl Default for KernelOptions {
@@ -45,7 +43,6 @@ impl Default for KernelOptions {
         Self {
             records: 65_536,
             ring_bytes: 8 << 20,
-            object: None,
         }
     }
 }
@@ -81,8 +78,9 @@ impl Kernel {
             .map_max_entries(map::RECORDS, options.records)
             .map_max_entries(map::MEMBERS, options.records)
             .map_max_entries(map::RING, options.ring_bytes);
+        let other = other_object()?;
         let mut ebpf = loader
-            .load(options.object.as_deref().unwrap_or(OBJECT))
+            .load(other.as_deref().unwrap_or(OBJECT))
             .map_err(KernelError::object)?;
         load_iterators(&mut ebpf, &btf)?;
         let mut kernel = Self {
@@ -160,6 +158,18 @@ impl Kernel {
     pub fn off(&self) -> &[String] {
         &self.off
     }
+}
+
+/// An object named by the environment; it replaces the embedded one so that tests can run a rebuilt object. Who sets the
+/// environment of a root process owns it anyway.
+fn other_object() -> Result<Option<Vec<u8>>, KernelError> {
+    let Some(path) = std::env::var_os("FFRTMP_BPF_OBJECT") else {
+        return Ok(None);
+    };
+    let path = std::path::PathBuf::from(path);
+    std::fs::read(&path)
+        .map(Some)
+        .map_err(|source| KernelError::OtherObject { path, source })
 }
 
 /// Loads the iterators without attaching them: each read makes a link of its own.
