@@ -7,6 +7,7 @@
 //! **Refuses** to touch a workload on its way out: limits stay in force, and that is said.
 
 mod reload;
+mod store;
 
 #[cfg(test)]
 mod tests;
@@ -15,27 +16,26 @@ use std::error::Error;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use sd_notify::NotifyState;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::control::server::{ControlError, ControlState, Socket};
 use crate::control::session;
-use crate::control::types::{JobEvent, JobView, RequestError};
+use crate::control::types::{JobView, RequestError};
 use crate::core::rule::RuleSet;
 use crate::engine::{Engine, EngineError, EngineHandle, EngineOptions, SaveQueue};
 use crate::host::cgroup::{CgroupBase, TreeOptions};
 use crate::host::kernel::KernelOptions;
-use crate::ledger::{self, LateEngine, Ledger, LedgerError, LedgerHealth, Reader, Retention};
+use crate::ledger::{LateEngine, LedgerError};
 use crate::lock::{Lock, LockError};
 use crate::metrics::{self, MetricsSource};
 use reload::Reloader;
+use store::{Store, open_ledger};
 
 /// How long the way back may take before what is left is abandoned. systemd waits 90 s.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -159,8 +159,11 @@ async fn run_with(
         .await
         .map_err(|error| DaemonError::Engine(error.into()))?
         .map_err(DaemonError::Engine)?;
+    engine.status().await.map_err(DaemonError::Silent)?;
+    if tracing::enabled!(tracing::Level::DEBUG) {
+        tokio::spawn(log_events(engine.clone()));
+    }
     let service = Service {
-        events: session::listen(&engine).await.map_err(DaemonError::Silent)?,
         stop: options.stop.clone(),
         reloader: Arc::new(Reloader::new(&options, engine.clone())),
         engine,
@@ -177,65 +180,6 @@ async fn run_with(
     };
     store.close().await;
     served
-}
-
-/// The ledger's thread and the views on it.
-struct Store {
-    health: LedgerHealth,
-    reader: Option<Reader>,
-    thread: JoinHandle<()>,
-}
-
-impl Store {
-    /// Jobs of this boot that an earlier governor left open. A ledger that cannot be read gives none: the kernel's
-    /// map and the pass over the machine find what lives.
-    fn restore(&self) -> Vec<JobView> {
-        let Some(reader) = &self.reader else {
-            return Vec::new();
-        };
-        reader.open_jobs().unwrap_or_else(|error| {
-            tracing::warn!(
-                error = &error as &dyn Error,
-                "what an earlier governor left open is not known"
-            );
-            Vec::new()
-        })
-    }
-
-    /// Waits until what was queued is written. The queue has ended with the engine.
-    async fn close(self) {
-        let joined = tokio::task::spawn_blocking(move || self.thread.join().is_ok());
-        match tokio::time::timeout(PATIENCE, joined).await {
-            Ok(Ok(true)) => {}
-            Ok(_) => {
-                tracing::error!("the ledger's thread broke; what it had not written is in the kernel's map");
-            }
-            Err(_) => tracing::warn!(
-                "the ledger has not finished within {} s; what it had not written is in the kernel's map",
-                PATIENCE.as_secs()
-            ),
-        }
-    }
-}
-
-fn open_ledger(options: &DaemonOptions) -> Result<(Store, SaveQueue, LateEngine), DaemonError> {
-    let boot_id = ledger::boot_id().map_err(DaemonError::BootId)?;
-    let store = match &options.ledger {
-        LedgerAt::File(path) => Ledger::open(path, &boot_id)?.with_retention(Retention {
-            max_age: options.config.retention,
-            ..Retention::default()
-        }),
-        LedgerAt::Memory => Ledger::memory(&boot_id)?,
-    };
-    let (health, reader) = (store.health(), store.reader());
-    let late = LateEngine::default();
-    let (saves, thread) = store.spawn(late.acknowledge())?;
-    let store = Store {
-        health,
-        reader,
-        thread,
-    };
-    Ok((store, saves, late))
 }
 
 fn engine_options(options: &DaemonOptions, restore: Vec<JobView>) -> EngineOptions {
@@ -286,7 +230,6 @@ impl Signals {
 /// The daemon once its engine runs.
 struct Service {
     engine: EngineHandle,
-    events: mpsc::Receiver<JobEvent>,
     reloader: Arc<Reloader>,
     signals: Signals,
     stop: CancellationToken,
@@ -338,31 +281,25 @@ impl Service {
         Ok(())
     }
 
-    /// Serves signals and logs what happens to jobs, until told to stop; then stops the engine.
+    /// Serves signals until told to stop; then stops the engine.
     async fn until_told(mut self) -> Result<(), DaemonError> {
-        loop {
-            let why = tokio::select! {
-                _ = self.signals.hangup.recv() => {
-                    self.on_hangup().await;
-                    continue;
+        let engine = self.engine.clone();
+        let ended = engine.ended();
+        tokio::pin!(ended);
+        let why = loop {
+            tokio::select! {
+                _ = self.signals.hangup.recv() => self.on_hangup().await,
+                () = &mut ended => {
+                    self.stop.cancel();
+                    return Err(DaemonError::EngineEnded);
                 }
-                event = self.events.recv() => match event {
-                    Some(event) => {
-                        log_event(&event);
-                        continue;
-                    }
-                    None => {
-                        self.stop.cancel();
-                        return Err(DaemonError::EngineEnded);
-                    }
-                },
-                _ = self.signals.terminate.recv() => "SIGTERM",
-                _ = self.signals.interrupt.recv() => "SIGINT",
-                () = self.stop.cancelled() => "an order",
-            };
-            self.end(why).await;
-            return Ok(());
-        }
+                _ = self.signals.terminate.recv() => break "SIGTERM",
+                _ = self.signals.interrupt.recv() => break "SIGINT",
+                () = self.stop.cancelled() => break "an order",
+            }
+        };
+        self.end(why).await;
+        Ok(())
     }
 
     async fn on_hangup(&self) {
@@ -391,19 +328,24 @@ impl Service {
     }
 }
 
-fn log_event(event: &JobEvent) {
-    let report = &event.job.report;
-    tracing::info!(
-        job = %report.job_id,
-        pid = report.pid,
-        state = %event.job.state,
-        rule = report.rule.as_deref(),
-        placed_in_us = report.placement.placed_in_us,
-        exit_reason = report.exit_reason.as_deref(),
-        exit_code = report.exit_code,
-        "{:?}",
-        event.what
-    );
+/// Each step of each job. Only on demand: in a storm it would cost more than the governing. What a job came to is logged
+/// by the ledger anyway.
+async fn log_events(engine: EngineHandle) {
+    let Ok(mut events) = session::listen(&engine).await else {
+        return;
+    };
+    while let Some(event) = events.recv().await {
+        let report = &event.job.report;
+        tracing::debug!(
+            job = %report.job_id,
+            pid = report.pid,
+            rule = report.rule.as_deref(),
+            placed_in_us = report.placement.placed_in_us,
+            exit_reason = report.exit_reason.as_deref(),
+            "job {:?}",
+            event.what
+        );
+    }
 }
 
 /// Nothing happens where no service manager asked to be told.

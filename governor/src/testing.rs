@@ -105,6 +105,7 @@ pub(crate) struct FakeState {
     pub(crate) rules_replaced: u32,
     pub(crate) sessions: Vec<u64>,
     pub(crate) last_session: u64,
+    mourners: Vec<crate::engine::handle::Reply<()>>,
     subscribers: Vec<mpsc::Sender<JobEvent>>,
     waiters: Vec<(
         JobKey,
@@ -135,6 +136,7 @@ impl FakeEngine {
                     let mut state = inner.lock().unwrap();
                     state.subscribers.clear();
                     state.waiters.clear();
+                    state.mourners.clear();
                     let _ = reply.send(());
                     return;
                 }
@@ -247,6 +249,7 @@ fn answer(state: &mut FakeState, command: Command) {
         }
         Command::CloseSession(session) => state.sessions.retain(|open| *open != session),
         Command::Subscribe(subscriber) => state.subscribers.push(subscriber),
+        Command::Mourn(reply) => state.mourners.push(reply),
         Command::Saved(keys) => state.saved.extend(keys),
         Command::Stop(_) => {}
     }

@@ -7,6 +7,7 @@ use super::*;
 use crate::client::{DaemonClient, Governor};
 use crate::config;
 use crate::core::rule::PlacementMode;
+use crate::ledger::{self, Ledger};
 use crate::testing::{FakeEngine, closed_order, ended, live_job};
 
 struct World {

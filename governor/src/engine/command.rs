@@ -44,6 +44,7 @@ impl Worker {
                     self.brain.feed(now, Event::Saved { key: key.0 });
                 }
             }
+            Command::Mourn(reply) => self.mourners.push(reply),
             Command::Stop(reply) => self.stop = Some(reply),
         }
     }

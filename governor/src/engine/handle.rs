@@ -40,6 +40,8 @@ pub enum Command {
     Subscribe(mpsc::Sender<JobEvent>),
     /// The ledger has these closed records on disk.
     Saved(Vec<JobKey>),
+    /// Never answered, but dropped with the engine: how its end is noticed without asking for it.
+    Mourn(Reply<()>),
     /// Ends the thread. Limits stay in force, workloads are not touched.
     Stop(Reply<()>),
 }
@@ -125,6 +127,11 @@ impl EngineHandle {
         let (sender, receiver) = mpsc::channel(buffer);
         self.send(Command::Subscribe(sender));
         receiver
+    }
+
+    /// Ready when the engine's thread has ended, for whatever reason.
+    pub async fn ended(&self) {
+        let _never_answered = self.ask(Command::Mourn).await;
     }
 
     /// Ends the engine's thread.

@@ -142,6 +142,8 @@ struct Worker {
     sessions: u64,
     /// When the timer goes off; 0 for never.
     armed_ns: u64,
+    /// Those who want to know of the end; dropped with the thread.
+    mourners: Vec<handle::Reply<()>>,
     /// Asked to stop; answered when the loop has ended.
     stop: Option<handle::Reply<()>>,
 }
@@ -174,6 +176,7 @@ impl Worker {
             intake: intake::Intake::new(discover),
             sessions: 0,
             armed_ns: 0,
+            mourners: Vec::new(),
             stop: None,
         })
     }

@@ -62,8 +62,9 @@ fn a_record_comes_back_as_it_was_saved() {
     );
     assert_eq!(acks, [job.key]);
     let reader = Ledger::open(&path, BOOT).unwrap().reader().unwrap();
-    assert_eq!(reader.history(10).unwrap(), [job.clone()]);
-    assert_eq!(reader.by_job_id("j1", 10).unwrap(), [job.clone()]);
+    let only = std::slice::from_ref(&job);
+    assert_eq!(reader.history(10).unwrap(), only);
+    assert_eq!(reader.by_job_id("j1", 10).unwrap(), only);
     assert_eq!(reader.by_key(job.key).unwrap(), Some(job));
     assert_eq!(reader.by_job_id("j2", 10).unwrap(), []);
     for table in ["jobs", "processes", "exits", "usage", "warnings"] {
@@ -338,7 +339,7 @@ fn a_newer_schema_is_refused_with_what_to_do() {
         error.contains("schema 99") && error.contains("--ledger"),
         "{error}"
     );
-    assert_eq!(set_aside(directory.path()), [PathBuf::new(); 0]);
+    assert!(set_aside(directory.path()).is_empty());
 }
 
 #[test]

@@ -162,8 +162,10 @@ impl<A: FnMut(&[JobKey]) -> bool> Writer<A> {
         for (order, written) in batch.iter().zip(written).filter(|(order, _)| order.closed) {
             self.unacknowledged.push(order.job.key);
             if *written == Written::Stored {
-                let reason = order.job.report.exit_reason.as_deref();
-                self.health.count_closed(reason.unwrap_or("none"));
+                let report = &order.job.report;
+                let reason = report.exit_reason.as_deref().unwrap_or("none");
+                tracing::info!(job = %report.job_id, pid = report.pid, reason, exit_code = report.exit_code, "job closed");
+                self.health.count_closed(reason);
                 self.closed_since_prune += 1;
             }
         }
