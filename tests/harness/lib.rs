@@ -3,9 +3,9 @@
 //!
 //! Programs are found beside the test binary, or in `FFRTMP_BIN_DIR` (a virtual machine has them elsewhere).
 #![expect(
-    clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
+    clippy::print_stderr,
     reason = "a harness that cannot set the stage must fail the test"
 )]
 

@@ -97,6 +97,7 @@ impl World {
     }
 
     /// Starts the governor and waits until it answers.
+    #[must_use]
     pub fn started(mut self) -> Self {
         self.start();
         self
@@ -234,5 +235,5 @@ pub fn jobs_of(output: &Output) -> Vec<JobView> {
 }
 
 fn indent(lines: &str) -> String {
-    lines.lines().map(|line| format!("    {line}\n")).collect()
+    lines.lines().flat_map(|line| ["    ", line, "\n"]).collect()
 }

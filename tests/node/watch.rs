@@ -42,7 +42,7 @@ fn expect(lines: &Receiver<String>, wanted: &str) {
         match lines.recv_timeout(Duration::from_secs(20)) {
             Ok(line) if line.contains(wanted) => return,
             Ok(line) => seen.push(line),
-            Err(_) => panic!("no line with {wanted:?} in {seen:#?}"),
+            Err(end) => panic!("no line with {wanted:?} ({end}) in {seen:#?}"),
         }
     }
 }

@@ -66,14 +66,14 @@ impl Worker {
             if view.state != "closed"
                 && let Some(figures) = live.remove(&view.key.0)
             {
-                self.bring_up_to_date(view, figures);
+                self.bring_up_to_date(view, &figures);
             }
         }
         views
     }
 
     /// Puts the kernel's figures of this moment into a view of a live job.
-    fn bring_up_to_date(&self, view: &mut JobView, figures: Live) {
+    fn bring_up_to_date(&self, view: &mut JobView, figures: &Live) {
         view.live = figures.processes;
         view.report.usage = self.brain.core.live_usage(view.key.0, &figures.usage);
     }

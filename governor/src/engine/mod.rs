@@ -263,7 +263,7 @@ impl Worker {
             match self.epoll.add(&events, changed) {
                 Ok(()) => self.watchdog.add(Watched::Group(key, events)),
                 Err(error) => {
-                    tracing::warn!(%error, pid = key.pid, "cannot wait for the job's group to empty")
+                    tracing::warn!(%error, pid = key.pid, "cannot wait for the job's group to empty");
                 }
             }
         }

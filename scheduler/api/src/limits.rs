@@ -98,6 +98,29 @@ impl CpuMax {
     }
 }
 
+impl CpuMax {
+    fn validate(&self) -> Result<(), LimitError> {
+        let refuse = |allowed| {
+            Err(LimitError {
+                field: "cpu_max",
+                found: self.to_string(),
+                allowed,
+            })
+        };
+        if self.quota_us.is_some_and(|quota| quota < 1_000) {
+            return refuse("the smallest quota is 1000 us (1 % of a core at 100 ms)");
+        }
+        // 1024 cores at the longest period; far above any machine, far below the kernel's overflow.
+        if self.quota_us.is_some_and(|quota| quota > 1_024_000_000) {
+            return refuse("the largest quota is 102400 % (1024 cores)");
+        }
+        if !(1_000..=1_000_000).contains(&self.period_us) {
+            return refuse("the period is 1000 to 1000000 us");
+        }
+        Ok(())
+    }
+}
+
 impl fmt::Display for CpuMax {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.quota_us {
@@ -161,87 +184,61 @@ impl Limits {
     /// Checks every field against what the kernel accepts. The bounds are those of the kernel's own files:
     /// `cpu.max` wants a quota of at least 1 ms and a period of 1 ms to 1 s; `cpu.weight` 1 to 10000.
     pub fn validate(&self) -> Result<(), LimitError> {
-        let error = |field, found: String, allowed| {
-            Err(LimitError {
-                field,
-                found,
-                allowed,
-            })
-        };
         if let Some(max) = self.cpu_max {
-            if max.quota_us.is_some_and(|quota| quota < 1_000) {
-                return error(
-                    "cpu_max",
-                    max.to_string(),
-                    "the smallest quota is 1000 us (1 % of a core at 100 ms)",
-                );
-            }
-            // 1024 cores at the longest period; far above any machine, far below the kernel's overflow.
-            if max.quota_us.is_some_and(|quota| quota > 1_024_000_000) {
-                return error(
-                    "cpu_max",
-                    max.to_string(),
-                    "the largest quota is 102400 % (1024 cores)",
-                );
-            }
-            if !(1_000..=1_000_000).contains(&max.period_us) {
-                return error("cpu_max", max.to_string(), "the period is 1000 to 1000000 us");
-            }
+            max.validate()?;
         }
-        if let Some(weight) = self.cpu_weight
-            && !(1..=10_000).contains(&weight)
-        {
-            return error(
-                "cpu_weight",
-                weight.to_string(),
-                "write 1 to 10000; 100 is normal",
-            );
-        }
-        if let Some(bytes) = self.memory_max
-            && bytes < 1 << 20
-        {
-            return error(
-                "memory_max",
-                format!("{bytes} bytes"),
-                "write at least 1 MiB, or 0 for no limit",
-            );
-        }
-        if let Some(weight) = self.io_weight
-            && !(1..=100).contains(&weight)
-        {
-            return error(
-                "io_weight",
-                weight.to_string(),
-                "write 1 to 100, or 0 for the default",
-            );
-        }
-        if self.pids_max == Some(0) {
-            return error("pids_max", "0".to_owned(), "write at least 1");
-        }
-        if let Some(nice) = self.nice
-            && !(-20..=19).contains(&nice)
-        {
-            return error("nice", nice.to_string(), "write -20 (first) to 19 (last)");
-        }
-        if let Some(io) = self.io_priority
-            && io.level > 7
-        {
-            return error(
-                "io_priority",
-                io.level.to_string(),
-                "the level is 0 (first) to 7 (last)",
-            );
-        }
-        if let Some(score) = self.oom_score_adj
-            && !(-1000..=1000).contains(&score)
-        {
-            return error(
-                "oom_score_adj",
-                score.to_string(),
-                "write -1000 (never killed) to 1000 (killed first)",
-            );
-        }
-        Ok(())
+        let within = |low: i64, high: i64| move |value: &i64| (low..=high).contains(value);
+        check(
+            "cpu_weight",
+            self.cpu_weight,
+            within(1, 10_000),
+            "write 1 to 10000; 100 is normal",
+        )?;
+        check(
+            "memory_max",
+            self.memory_max,
+            |bytes| *bytes >= 1 << 20,
+            "write at least 1 MiB, or 0 for no limit",
+        )?;
+        check(
+            "io_weight",
+            self.io_weight,
+            within(1, 100),
+            "write 1 to 100, or 0 for the default",
+        )?;
+        check("pids_max", self.pids_max, |count| *count >= 1, "write at least 1")?;
+        check(
+            "nice",
+            self.nice,
+            within(-20, 19),
+            "write -20 (first) to 19 (last)",
+        )?;
+        let level = self.io_priority.map(|priority| priority.level);
+        check(
+            "io_priority",
+            level,
+            within(0, 7),
+            "the level is 0 (first) to 7 (last)",
+        )?;
+        let text = "write -1000 (never killed) to 1000 (killed first)";
+        check("oom_score_adj", self.oom_score_adj, within(-1000, 1000), text)
+    }
+}
+
+/// Fails when the value is there and not as allowed. A value that no signed number holds is judged as the largest.
+fn check<T: Copy + fmt::Display + TryInto<i64>>(
+    field: &'static str,
+    value: Option<T>,
+    allowed: impl Fn(&i64) -> bool,
+    text: &'static str,
+) -> Result<(), LimitError> {
+    match value {
+        Some(value) if !allowed(&value.try_into().unwrap_or(i64::MAX)) => Err(LimitError {
+            field,
+            found: value.to_string(),
+            allowed: text,
+        }),
+        Some(_) | None => Ok(()),
     }
 }
 

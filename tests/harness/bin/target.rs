@@ -32,7 +32,9 @@ fn run(args: &[String]) {
             let threads: Vec<_> = (0..number())
                 .map(|_| std::thread::spawn(|| burn(Duration::from_millis(200))))
                 .collect();
-            threads.into_iter().for_each(|thread| thread.join().unwrap());
+            for thread in threads {
+                thread.join().unwrap();
+            }
         }
         "write-bytes" => write_bytes(usize::try_from(number()).unwrap()),
         "alloc-mib" => alloc(usize::try_from(number()).unwrap()),
@@ -125,6 +127,10 @@ fn fork(children: u64, steps: &[String]) {
     }
 }
 
+#[expect(
+    clippy::zombie_processes,
+    reason = "a child that outlives its parent is the point"
+)]
 fn detach(us: u64) {
     let program = std::env::current_exe().unwrap();
     let mut command = std::process::Command::new(program);

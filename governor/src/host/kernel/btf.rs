@@ -133,10 +133,9 @@ fn strip(btf: &Btf, of: &dyn BtfType) -> Option<Type> {
     let mut kind = btf.resolve_type_by_id(of.get_type_id()?).ok()?;
     loop {
         let next = match &kind {
-            Type::Typedef(t) => t.get_type_id(),
-            Type::Const(t) => t.get_type_id(),
-            Type::Volatile(t) => t.get_type_id(),
-            Type::TypeTag(t) => t.get_type_id(),
+            Type::Typedef(_) | Type::Const(_) | Type::Volatile(_) | Type::Restrict(_) | Type::TypeTag(_) => {
+                kind.as_btf_type().and_then(BtfType::get_type_id)
+            }
             _ => return Some(kind),
         };
         kind = btf.resolve_type_by_id(next?).ok()?;
