@@ -177,3 +177,189 @@ impl<H: Host> Brain<H> {
         None
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Receiver, channel};
+
+    use ffrtmp_api::Limits;
+
+    use super::*;
+    use crate::core::CoreSettings;
+    use crate::core::event::{ExitFacts, GroupUsage, KernelUsage, PlaceOrder, Placement, Whom};
+    use crate::core::facts::{Found, ProcessFacts};
+    use crate::core::rule::RuleSet;
+
+    /// Writes down what it is told to do; refuses placements on demand and lets a group empty later.
+    #[derive(Debug, Default)]
+    struct RecordingHost {
+        done: Vec<String>,
+        refuse: bool,
+        leaving: Option<std::fs::File>,
+    }
+
+    impl Host for RecordingHost {
+        fn place(&mut self, order: &PlaceOrder) -> Result<Placement, NotPlaced> {
+            self.done
+                .push(format!("place {} {}/{}", order.key.pid, order.class, order.name));
+            let placement = Placement {
+                groups: vec!["/g".to_owned()],
+                at_ns: 2_000,
+                ..Placement::default()
+            };
+            if self.refuse {
+                return Err(NotPlaced {
+                    why: "refused".to_owned(),
+                    placement: Placement::default(),
+                });
+            }
+            Ok(placement)
+        }
+
+        fn retire(&mut self, key: ProcessKey) -> Retire {
+            self.done.push(format!("retire {}", key.pid));
+            match self.leaving.take() {
+                Some(events) => Retire::Later(events),
+                None => Retire::Done {
+                    group: GroupUsage::default(),
+                    warnings: Vec::new(),
+                },
+            }
+        }
+
+        fn release(&mut self, key: ProcessKey) -> (Vec<String>, Vec<String>) {
+            self.done.push(format!("release {}", key.pid));
+            (vec!["nice".to_owned()], Vec::new())
+        }
+
+        fn signal(&mut self, key: ProcessKey, signal: i32, whom: Whom) -> Result<(), String> {
+            self.done.push(format!("signal {} {signal} {whom:?}", key.pid));
+            Ok(())
+        }
+
+        fn drop_record(&mut self, key: ProcessKey) {
+            self.done.push(format!("drop {}", key.pid));
+        }
+    }
+
+    const KEY: ProcessKey = ProcessKey::new(7, 1_000);
+
+    fn brain() -> (Brain<RecordingHost>, Receiver<SaveOrder>) {
+        let (saves, stored) = channel();
+        let core = Governor::new(CoreSettings::new("kernel", jiff::Timestamp::UNIX_EPOCH));
+        let mut brain = Brain {
+            core,
+            host: RecordingHost::default(),
+            outbox: Outbox::new(saves),
+        };
+        let rules = RuleSet::from_targets(&["ffmpeg".to_owned()], Limits::default());
+        brain.feed(0, Event::RulesReplaced(rules));
+        (brain, stored)
+    }
+
+    fn appeared(name: &str) -> Event {
+        Event::Appeared(ProcessFacts {
+            key: KEY,
+            found: Found::Exec,
+            started_ns: 1_000,
+            ppid: 1,
+            uid: 0,
+            user: None,
+            basename: name.to_owned(),
+            filename: format!("/usr/bin/{name}"),
+            argv: Some(vec![name.to_owned()]),
+            parent: None,
+            cwd: None,
+            cgroup: None,
+            container: None,
+        })
+    }
+
+    fn end(brain: &mut Brain<RecordingHost>) {
+        let exit = ExitFacts {
+            at_ns: 9_000,
+            status: Some(0),
+            ..ExitFacts::default()
+        };
+        brain.feed(
+            9_000,
+            Event::Exited {
+                key: KEY,
+                exit,
+                live: 0,
+            },
+        );
+        brain.feed(
+            9_000,
+            Event::Drained {
+                key: KEY,
+                usage: KernelUsage::default(),
+                at_ns: 9_000,
+            },
+        );
+    }
+
+    #[test]
+    fn a_job_is_placed_retired_saved_and_only_then_dropped() {
+        let (mut brain, stored) = brain();
+        assert!(brain.outbox.sync_filter, "new rules ask for a new filter");
+        brain.feed(1_500, appeared("ffmpeg"));
+        end(&mut brain);
+        assert_eq!(brain.host.done, ["place 7 default/auto-ffmpeg-7", "retire 7"]);
+        assert!(
+            stored.try_iter().any(|order| order.closed),
+            "the closed record is on its way to the ledger"
+        );
+        brain.feed(10_000, Event::Saved { key: KEY });
+        assert_eq!(brain.host.done.last().map(String::as_str), Some("drop 7"));
+    }
+
+    #[test]
+    fn a_process_no_rule_wants_is_dropped_at_once_and_stored_nowhere() {
+        let (mut brain, stored) = brain();
+        brain.feed(1_500, appeared("cat"));
+        assert_eq!(brain.host.done, ["drop 7"]);
+        assert_eq!(stored.try_iter().count(), 0);
+    }
+
+    #[test]
+    fn a_refused_placement_is_a_reason_in_the_record_and_no_harm() {
+        let (mut brain, stored) = brain();
+        brain.host.refuse = true;
+        brain.feed(1_500, appeared("ffmpeg"));
+        end(&mut brain);
+        let record = stored.try_iter().find(|order| order.closed).unwrap().job;
+        assert_eq!(record.report.placement.not_placed.as_deref(), Some("refused"));
+        assert!(
+            !brain.host.done.iter().any(|done| done.starts_with("signal")),
+            "{:?}",
+            brain.host.done
+        );
+    }
+
+    #[test]
+    fn a_group_that_is_still_leaving_is_retired_by_its_own_event() {
+        let (mut brain, stored) = brain();
+        brain.host.leaving = Some(tempfile::tempfile().unwrap());
+        brain.feed(1_500, appeared("ffmpeg"));
+        end(&mut brain);
+        assert_eq!(brain.outbox.retiring.len(), 1);
+        assert!(
+            !stored.try_iter().any(|order| order.closed),
+            "not closed before its group is gone"
+        );
+        brain.perform(vec![Effect::Retire { key: KEY }]);
+        assert!(stored.try_iter().any(|order| order.closed));
+    }
+
+    #[test]
+    fn a_slow_subscriber_loses_events_and_they_are_counted() {
+        let (mut brain, _stored) = brain();
+        let (sender, receiver) = mpsc::channel(1);
+        brain.outbox.subscribe(sender);
+        brain.feed(1_500, appeared("ffmpeg"));
+        end(&mut brain);
+        assert!(brain.outbox.events_dropped > 0);
+        drop(receiver);
+    }
+}

@@ -152,5 +152,6 @@ fn leader_leaves(time: Duration) {
 fn exec(name: &str, rest: &[String]) {
     let program = std::env::current_exe().unwrap().with_file_name(name);
     let error = std::process::Command::new(program).args(rest).exec();
-    panic!("exec {name}: {error}");
+    eprintln!("exec {name}: {error}");
+    std::process::exit(111);
 }
