@@ -1,7 +1,7 @@
 //! The governor on a real kernel, as root: natively on the host, and in virtual machines by `cargo xtask vm`.
 //!
 //! Every test has a governor, a rule and workloads of its own, so they pass in any order and side by side.
-#![allow(
+#![expect(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,

@@ -152,6 +152,5 @@ fn leader_leaves(time: Duration) {
 fn exec(name: &str, rest: &[String]) {
     let program = std::env::current_exe().unwrap().with_file_name(name);
     let error = std::process::Command::new(program).args(rest).exec();
-    eprintln!("exec {name}: {error}");
-    std::process::exit(111);
+    std::process::exit(error.raw_os_error().unwrap_or(1));
 }
