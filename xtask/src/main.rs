@@ -8,11 +8,13 @@
     reason = "a developer's tool: what it does is what it prints"
 )]
 
+mod bench;
 mod demo;
 mod ebpf;
 mod left_out;
 mod lint;
 mod package;
+mod session;
 mod test;
 mod tidy;
 mod vm;
@@ -36,6 +38,8 @@ enum Verb {
     Demo(demo::Args),
     /// Install what is missing and run every suite
     Test(test::Args),
+    /// Measure what docs/promises.md promises, side by side with peers
+    Bench(bench::Args),
     /// fmt, clippy, tidy and cargo-deny
     Lint,
     /// Check the laws of this repository that no compiler knows
@@ -50,6 +54,7 @@ fn main() -> ExitCode {
     let result = match Args::parse().verb {
         Verb::Demo(args) => demo::run(&args),
         Verb::Test(args) => test::run(&args),
+        Verb::Bench(args) => bench::run(&args),
         Verb::Lint => lint::run(),
         Verb::Tidy => tidy::run(),
         Verb::Ebpf(args) => ebpf::run(&args),

@@ -198,7 +198,7 @@ impl Limits {
             "memory_max",
             self.memory_max,
             |bytes| *bytes >= 1 << 20,
-            "write at least 1 MiB, or 0 for no limit",
+            "write at least 1048576 bytes (1 MiB), or 0 for no limit",
         )?;
         check(
             "io_weight",

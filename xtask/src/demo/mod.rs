@@ -4,7 +4,6 @@
 //! It touches no governor, file or group that was there before, and leaves none behind.
 
 mod jobs;
-mod session;
 mod table;
 
 use std::fs;
@@ -16,8 +15,8 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use self::jobs::JOBS;
-use self::session::Session;
 use crate::package::{self, Need};
+use crate::session::Session;
 use crate::test::Counts;
 use crate::{vm, workspace};
 

@@ -77,7 +77,7 @@ fn limits_that_cannot_be_meant_are_refused_with_every_fault_at_once() {
     "#);
     assert_snapshot!(wrong("default_limits:\n  cpu_max: 1 100000\n  memory_max: 4096\n  cpu_weight: 99999999999"), @r#"
     watch.yaml:2:12: default_limits.cpu_max: 1 100000 is not possible; the smallest quota is 1000 us (1 % of a core at 100 ms)
-    watch.yaml:3:15: default_limits.memory_max: 4096 bytes is not possible; write at least 1 MiB, or 0 for no limit
+    watch.yaml:3:15: default_limits.memory_max: 4096 is not possible; write at least 1048576 bytes (1 MiB), or 0 for no limit
     watch.yaml:4:15: default_limits.cpu_weight: 99999999999 is not possible; write 1 to 10000; 100 is normal
     "#);
     assert_snapshot!(wrong("default_limits: {cpu_quota: 1, cpu_max: max, memory_limit: 1, memory_max: 1GiB, oom_score: 1, oom_score_adj: 1}"), @r#"

@@ -1,5 +1,5 @@
-//! The demo's governor: started in a directory of its own with its own socket, ledger and port, and taken down without a
-//! trace.
+//! A governor for the demo and the benchmarks: started in a directory of its own with its own socket, ledger and port,
+//! and taken down without a trace. It never talks to a governor that was there before.
 
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const SLICE: &str = "ffrtmp.slice";
 
 /// A running governor and its files.
-pub(super) struct Session {
+pub(crate) struct Session {
     directory: tempfile::TempDir,
     governor: Child,
     binaries: PathBuf,
@@ -29,9 +29,16 @@ pub(super) struct Session {
 
 impl Session {
     /// Starts the governor with the given rules and waits until it answers.
-    pub(super) fn start(binaries: &Path, rules: &str) -> Result<Self> {
+    pub(crate) fn start(binaries: &Path, rules: &str) -> Result<Self> {
+        let mut session = Self::launch(binaries, rules)?;
+        session.wait_until_ready()?;
+        Ok(session)
+    }
+
+    /// Starts the governor with the given rules and does not wait for it.
+    pub(crate) fn launch(binaries: &Path, rules: &str) -> Result<Self> {
         let directory = tempfile::Builder::new()
-            .prefix("ffrtmp-demo-")
+            .prefix("ffrtmp-xtask-")
             .tempdir()
             .context("making a directory")?;
         let path = directory.path();
@@ -41,7 +48,7 @@ impl Session {
             path.join("governor.sock").display(),
             path.join("governor.db").display(),
         );
-        fs::write(path.join("governor.yaml"), config).context("writing the demo's rules")?;
+        fs::write(path.join("governor.yaml"), config).context("writing the rules")?;
         fs::create_dir(path.join("work")).context("making the jobs' directory")?;
         let groups_before = slices();
         let governor = Command::new(binaries.join("ffrtmp-governor"))
@@ -52,18 +59,16 @@ impl Session {
             .stderr(log(path)?)
             .spawn()
             .context("starting ffrtmp-governor")?;
-        let mut session = Self {
+        Ok(Self {
             directory,
             governor,
             binaries: binaries.to_owned(),
             groups_before,
-        };
-        session.wait_until_ready()?;
-        Ok(session)
+        })
     }
 
     /// Where jobs may write.
-    pub(super) fn work(&self) -> PathBuf {
+    pub(crate) fn work(&self) -> PathBuf {
         self.directory.path().join("work")
     }
 
@@ -85,32 +90,50 @@ impl Session {
         }
     }
 
-    /// Every job the governor knows, as `ffrtmp ps` prints them.
-    pub(super) fn jobs(&self) -> Result<Vec<Value>> {
+    /// Pid of the governor.
+    pub(crate) fn governor_pid(&self) -> u32 {
+        self.governor.id()
+    }
+
+    /// Every job the governor knows, as `ffrtmp ps` prints them; it keeps a limited number of closed ones.
+    pub(crate) fn jobs(&self) -> Result<Vec<Value>> {
+        let value = self.ask(&["ps", "--all"])?;
+        serde_json::from_value(value).context("reading what ffrtmp ps printed")
+    }
+
+    /// How one process was judged, as `ffrtmp explain` prints it.
+    pub(crate) fn explain(&self, pid: u32) -> Result<Value> {
+        self.ask(&["explain", &pid.to_string()])
+    }
+
+    fn ask(&self, words: &[&str]) -> Result<Value> {
+        let socket = self.directory.path().join("governor.sock");
         let output = Command::new(self.binaries.join("ffrtmp"))
             .arg("--socket")
-            .arg(self.directory.path().join("governor.sock"))
-            .args(["ps", "--all", "--output", "json"])
+            .arg(&socket)
+            .args(words)
+            .args(["--output", "json"])
             .output()
-            .context("starting ffrtmp ps")?;
-        if !output.status.success() || !self.directory.path().join("governor.sock").exists() {
+            .context("starting ffrtmp")?;
+        if !output.status.success() || !socket.exists() {
             bail!(
-                "ffrtmp ps: {}: {}",
+                "ffrtmp {}: {}: {}",
+                words.join(" "),
                 output.status,
                 String::from_utf8_lossy(&output.stderr).trim()
             );
         }
-        serde_json::from_slice(&output.stdout).context("reading what ffrtmp ps printed")
+        serde_json::from_slice(&output.stdout).with_context(|| format!("reading ffrtmp {}", words.join(" ")))
     }
 
     /// What the governor logged.
-    pub(super) fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         let text = fs::read(self.directory.path().join("governor.log")).unwrap_or_default();
         String::from_utf8_lossy(&text).into_owned()
     }
 
     /// Runs a shell script in the jobs' directory until all that it started has ended.
-    pub(super) fn shell(&self, script: &Path, limit: Duration) -> Result<()> {
+    pub(crate) fn shell(&self, script: &Path, limit: Duration) -> Result<()> {
         let mut shell = Command::new("/bin/sh")
             .arg(script)
             .current_dir(self.work())
@@ -131,7 +154,7 @@ impl Session {
     }
 
     /// Ends the governor and removes what it made. Returns a line for each thing that stayed.
-    pub(super) fn close(mut self) -> Result<Vec<String>> {
+    pub(crate) fn close(mut self) -> Result<Vec<String>> {
         let mut left = self.stop()?;
         for slice in slices()
             .into_iter()
@@ -198,7 +221,7 @@ fn log(directory: &Path) -> Result<fs::File> {
         .with_context(|| format!("opening {}", path.display()))
 }
 
-/// A port that was free a moment ago; the demo must not meet a governor at work.
+/// A port that was free a moment ago; we must not meet a governor at work.
 fn free_port() -> Result<u16> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("looking for a free port")?;
     Ok(listener.local_addr().context("looking for a free port")?.port())
