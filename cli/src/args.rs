@@ -239,10 +239,10 @@ pub struct WatchArgs {
     /// Accepted for old scripts: every record is committed as it closes, so there is nothing to flush
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = limits::parse_interval)]
     pub state_flush_interval: Duration,
-    /// Accepted for old scripts: a failed placement is always tried again
+    /// Accepted for old scripts: a placement that failed is always tried again, after 1 s, 2 s, 4 s
     #[arg(long)]
     pub enable_retry: bool,
-    /// Accepted for old scripts, as --enable-retry
+    /// How often a placement that failed is tried again; a daemon does as its file says
     #[arg(long, value_name = "INT", default_value_t = 3, allow_negative_numbers = true, value_parser = limits::whole::<u32>(0..=i64::from(u32::MAX)))]
     pub max_retry_attempts: u32,
 }

@@ -70,8 +70,13 @@ pub struct WatchOrder {
 pub enum Need {
     /// Governs one process.
     Job,
-    /// Governs what appears, with this ledger.
-    Watch(Option<PathBuf>),
+    /// Governs what appears.
+    Watch {
+        /// Ledger to go on with; `None` keeps none.
+        ledger: Option<PathBuf>,
+        /// How often a placement that failed is tried again.
+        placement_retries: u32,
+    },
     /// Asks what a daemon knows.
     Daemon,
     /// Describes the machine.
@@ -99,7 +104,7 @@ impl Connected {
                 Ok(daemon) => return Ok(Self::Governor(Governor::Daemon(daemon))),
                 Err(error) if !error.is_no_daemon() => return Err(Failure::connect(&socket, error)),
                 // A watch listens there itself.
-                Err(_) if global.socket.is_none() || matches!(need, Need::Watch(_)) => {}
+                Err(_) if global.socket.is_none() || matches!(need, Need::Watch { .. }) => {}
                 Err(_) => return Err(Failure::no_daemon(&socket)),
             }
         }
@@ -118,7 +123,7 @@ impl Connected {
         }
         match local::start(need, &socket) {
             Ok(governor) => Ok(Self::Governor(governor)),
-            Err(LocalError::Engine(error)) if !matches!(need, Need::Watch(_)) => {
+            Err(LocalError::Engine(error)) if !matches!(need, Need::Watch { .. }) => {
                 Ok(Self::Plain(Plain::new(&error_chain(&error))))
             }
             Err(error) => Err(error.into()),

@@ -37,7 +37,10 @@ pub enum LocalError {
 pub fn start(need: &Need, socket: &Path) -> Result<Governor, LocalError> {
     let boot = ledger::boot_id()?;
     let watch = match need {
-        Need::Watch(file) => Some(file),
+        Need::Watch {
+            ledger,
+            placement_retries,
+        } => Some((ledger, *placement_retries)),
         Need::Job | Need::Daemon | Need::Probe => None,
     };
     let lock = match watch {
@@ -45,14 +48,15 @@ pub fn start(need: &Need, socket: &Path) -> Result<Governor, LocalError> {
         None => None,
     };
     let store = match watch {
-        Some(Some(path)) => Ledger::open(path, &boot)?,
-        Some(None) | None => Ledger::memory(&boot)?,
+        Some((Some(path), _)) => Ledger::open(path, &boot)?,
+        Some((None, _)) | None => Ledger::memory(&boot)?,
     };
     let (health, reader) = (store.health(), store.reader());
     let late = LateEngine::default();
     let (saves, _writer) = store.spawn(late.acknowledge())?;
     let options = EngineOptions {
         discover: watch.is_some(),
+        placement_retries: watch.map(|(_, retries)| retries),
         ..EngineOptions::default()
     };
     let engine = Engine::start(options, |handle| {

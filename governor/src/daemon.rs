@@ -187,6 +187,7 @@ fn engine_options(options: &DaemonOptions, restore: Vec<JobView>) -> EngineOptio
     EngineOptions {
         rules: rules_in_force(&config.rules, options.observe),
         redactor: config.redaction.clone(),
+        placement_retries: Some(config.placement_retries),
         kernel: KernelOptions {
             records: config.records,
             ..KernelOptions::default()

@@ -37,7 +37,10 @@ pub async fn dispatch(cli: Cli, output: &mut Output) -> Result<u8, Failure> {
             .await;
         }
         Verb::Watch(args) => {
-            let need = Need::Watch(args.enable_state.then(|| args.state_path.clone()));
+            let need = Need::Watch {
+                ledger: args.enable_state.then(|| args.state_path.clone()),
+                placement_retries: args.max_retry_attempts,
+            };
             with(global, need, async |governor| {
                 watch::watch(args, governor, output).await
             })

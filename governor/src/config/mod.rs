@@ -23,6 +23,7 @@ pub use error::{ConfigError, Problem};
 pub use raw::{LogFormat, LogLevel};
 use raw::{RawConfig, RawRedact};
 
+use crate::core::CoreSettings;
 use crate::core::redact::Redactor;
 use crate::core::rule::RuleSet;
 
@@ -44,6 +45,8 @@ pub struct Config {
     pub retention: Duration,
     /// Capacity of the kernel's record map.
     pub records: u32,
+    /// How often a placement that failed is tried again.
+    pub placement_retries: u32,
     /// How often /proc is read in the scan tier.
     pub scan_interval: Duration,
     /// Group below which jobs get theirs, relative to the hierarchy's root; `None` leaves it to the host.
@@ -68,6 +71,7 @@ impl Default for Config {
             ledger: PathBuf::from("/var/lib/ffrtmp/governor.db"),
             retention: Duration::from_hours(30 * 24),
             records: 65_536,
+            placement_retries: CoreSettings::PLACEMENT_RETRIES,
             scan_interval: Duration::from_secs(10),
             cgroup_base: None,
             log_format: LogFormat::default(),
@@ -113,7 +117,15 @@ pub fn parse(name: &str, text: &str) -> Result<Config, ConfigError> {
             &mut problems,
         )
         .unwrap_or(base.retention),
-        records: records(raw.records.as_ref(), &mut problems).unwrap_or(base.records),
+        records: number(raw.records.as_ref(), "records", (1024, 1_048_576), &mut problems)
+            .unwrap_or(base.records),
+        placement_retries: number(
+            raw.placement_retries.as_ref(),
+            "placement_retries",
+            (0, 100),
+            &mut problems,
+        )
+        .unwrap_or(base.placement_retries),
         scan_interval: between(
             raw.scan_interval.as_ref(),
             "scan_interval",
@@ -200,19 +212,24 @@ fn cgroup_base(at: Option<&At<String>>, problems: &mut Problems) -> Option<PathB
     None
 }
 
-fn records(at: Option<&At<i64>>, problems: &mut Problems) -> Option<u32> {
+fn number(
+    at: Option<&At<i64>>,
+    key: &str,
+    (least, most): (u32, u32),
+    problems: &mut Problems,
+) -> Option<u32> {
     let at = at?;
-    let records = u32::try_from(at.value)
+    let number = u32::try_from(at.value)
         .ok()
-        .filter(|records| (1024..=1_048_576).contains(records));
-    if records.is_none() {
+        .filter(|number| (least..=most).contains(number));
+    if number.is_none() {
         problems.add(
             at,
-            "records",
-            format!("{} is not possible; write 1024 to 1048576", at.value),
+            key,
+            format!("{} is not possible; write {least} to {most}", at.value),
         );
     }
-    records
+    number
 }
 
 fn between(

@@ -5,6 +5,7 @@
 use ffrtmp_abi::ProcessKey;
 
 use super::Governor;
+use super::deadline::Due;
 use super::event::{Effect, GroupUsage, Placement};
 use super::job::{State, Trigger};
 use super::record::Job;
@@ -62,6 +63,29 @@ impl Governor {
         job.not_placed = Some((now_ns, why));
         self.publish(key, Happened::NotPlaced, effects);
         self.save_open(key, effects);
+        self.retry_placement(now_ns, key);
+    }
+
+    /// A group that could not be made may be possible a moment later: the disk of limits was full, a class was being
+    /// removed. A job that has a deadline already keeps that one; its end must not be late.
+    fn retry_placement(&mut self, now_ns: u64, key: ProcessKey) {
+        let allowed = self.settings.placement_retries;
+        let Some(job) = self
+            .jobs
+            .get_mut(&key)
+            .filter(|job| job.state == State::Unplaced && job.retries < allowed)
+        else {
+            return;
+        };
+        if self.deadlines.of(key).is_some() {
+            return;
+        }
+        let seconds = 1_u64 << job.retries.min(12);
+        job.retries += 1;
+        let next = format!("it is tried again in {seconds} s ({} of {allowed})", job.retries);
+        job.note(now_ns, next);
+        let at_ns = now_ns.saturating_add(seconds.saturating_mul(1_000_000_000));
+        self.deadlines.set(key, at_ns, Due::Place);
     }
 
     /// Stores a live job. One whose processes have all ended gets its final record soon, and needs no other.

@@ -11,6 +11,8 @@ use ffrtmp_abi::ProcessKey;
 pub(super) enum Due {
     /// The process is old enough for a rule: judge it again.
     Judge,
+    /// The placement failed a while ago: try it again.
+    Place,
     /// The job's time limit passed: ask it to end.
     End,
     /// It was asked to end and lives still: end it.

@@ -56,6 +56,7 @@ use deadline::{Deadlines, Due};
 use event::{Effect, Event, ExitFacts, KernelUsage, Whom};
 use exit::EndOrder;
 use facts::ProcessFacts;
+use job::State;
 use recent::Recent;
 use record::Job;
 use redact::Redactor;
@@ -83,11 +84,16 @@ pub struct CoreSettings {
     pub redactor: Redactor,
     /// How long after SIGTERM a job that was to end is killed, ns.
     pub kill_grace_ns: u64,
+    /// How often a placement that failed is ordered again while the process lives: after 1 s, 2 s, 4 s and so on.
+    pub placement_retries: u32,
 }
 
 impl CoreSettings {
+    /// How often a placement is tried again unless somebody says otherwise.
+    pub const PLACEMENT_RETRIES: u32 = 3;
+
     /// The defaults: class `default`, 1000 closed jobs and 1000 ignored processes remembered, 5 s from SIGTERM to
-    /// SIGKILL.
+    /// SIGKILL, three retries of a placement.
     pub fn new(tier: &str, boot: Timestamp) -> Self {
         Self {
             tier: tier.to_owned(),
@@ -97,6 +103,7 @@ impl CoreSettings {
             keep_ignored: 1_000,
             redactor: Redactor::default(),
             kill_grace_ns: 5_000_000_000,
+            placement_retries: Self::PLACEMENT_RETRIES,
         }
     }
 }
@@ -230,6 +237,16 @@ impl Governor {
                 Due::Judge => {
                     if let Some(facts) = self.waiting.remove(&key) {
                         self.judge(now_ns, facts, effects);
+                    }
+                }
+                // Somebody may have placed or released it meanwhile.
+                Due::Place => {
+                    if self
+                        .jobs
+                        .get(&key)
+                        .is_some_and(|job| job.state == State::Unplaced)
+                    {
+                        self.order_placement(now_ns, key, None, effects);
                     }
                 }
                 Due::End => self.order_end(now_ns, key, EndOrder::Timeout, effects),

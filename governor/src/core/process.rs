@@ -387,6 +387,7 @@ pub(super) fn new_job(now_ns: u64, facts: &ProcessFacts, opening: Opening, redac
         placement: Placement::default(),
         not_placed: None,
         released: false,
+        retries: 0,
         end_order: None,
         launched: false,
         exit: None,

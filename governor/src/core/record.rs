@@ -83,6 +83,8 @@ pub(super) struct Job {
     /// When and why the placement failed.
     pub(super) not_placed: Option<(u64, String)>,
     pub(super) released: bool,
+    /// How often the placement was ordered again.
+    pub(super) retries: u32,
     /// The end we ordered, and when.
     pub(super) end_order: Option<(u64, EndOrder)>,
     /// A waiting `run` child has executed its program.

@@ -47,6 +47,8 @@ pub struct EngineOptions {
     pub kernel: KernelOptions,
     /// Where groups are made.
     pub tree: TreeOptions,
+    /// How often a placement that failed is tried again; `None` is [`CoreSettings::PLACEMENT_RETRIES`].
+    pub placement_retries: Option<u32>,
     /// Jobs an earlier governor of this boot left open.
     pub restore: Vec<JobView>,
     /// True in a daemon: live processes that match a rule are adopted at start.
@@ -102,6 +104,9 @@ impl Engine {
         let outbox = Outbox::new(ledger(handle.clone()));
         let mut core = Governor::new(CoreSettings {
             redactor: options.redactor,
+            placement_retries: options
+                .placement_retries
+                .unwrap_or(CoreSettings::PLACEMENT_RETRIES),
             ..CoreSettings::new("kernel", clock::boot_time())
         });
         let mut first = Vec::new();

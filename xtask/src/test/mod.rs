@@ -224,10 +224,12 @@ fn node(long: bool) -> Result<Counts> {
 
 /// Runs `cargo test`, shows its output as it comes and counts.
 fn cargo_test(arguments: &[String], env: &[(&str, String)], long: bool) -> Result<Counts> {
-    let mut command = Command::new("cargo");
+    // Under nohup or in a script's background some signals are ignored, and every child inherits that: a target
+    // would then survive the signal whose effect a test looks for.
+    let mut command = Command::new("env");
     command
-        .arg("test")
-        .arg("--no-fail-fast")
+        .arg("--default-signal=HUP,INT,QUIT,TERM")
+        .args(["cargo", "test", "--no-fail-fast"])
         .args(arguments)
         .current_dir(workspace::root());
     command.envs(env.iter().map(|(name, value)| (*name, value)));

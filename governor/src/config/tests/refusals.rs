@@ -111,15 +111,16 @@ fn other_values_that_cannot_be_meant_are_refused_with_every_fault_at_once() {
     watch.yaml:4:20: commands.ffmpeg.limits.nice: 40 is not possible; write -20 (first) to 19 (last)
     "#);
     assert_snapshot!(wrong("target_commands: [\"\", /usr/bin/ffmpeg]"), @r#"watch.yaml:1:19: target_commands[0]: "" is no program's name; write one such as ffmpeg, or a whole path"#);
-    assert_snapshot!(wrong("listen: localhost\nsocket: governor.sock\nledger: /\nrecords: 1\nretention: 1s\nscan_interval: 1ms\ncgroup: {base: ../x}\nredact: {patterns: [\"[\"]}"), @r#"
+    assert_snapshot!(wrong("listen: localhost\nsocket: governor.sock\nledger: /\nrecords: 1\nplacement_retries: 101\nretention: 1s\nscan_interval: 1ms\ncgroup: {base: ../x}\nredact: {patterns: [\"[\"]}"), @r#"
     watch.yaml:1:9: listen: "localhost" is no address; write IP:PORT, such as 127.0.0.1:9091 or [::1]:9091
     watch.yaml:2:9: socket: "governor.sock" is no file's absolute path; start it with /
     watch.yaml:3:9: ledger: "/" is no file's absolute path; start it with /
     watch.yaml:4:10: records: 1 is not possible; write 1024 to 1048576
-    watch.yaml:5:12: retention: 1s is not possible; write 1h to 10years
-    watch.yaml:6:16: scan_interval: 1ms is not possible; write 100ms to 1h
-    watch.yaml:7:16: cgroup.base: "../x" is no group; write a path inside the hierarchy, such as ffrtmp.slice
-    watch.yaml:8:21: redact.patterns[0]: "[" is no regular expression: unclosed character class
+    watch.yaml:5:20: placement_retries: 101 is not possible; write 0 to 100
+    watch.yaml:6:12: retention: 1s is not possible; write 1h to 10years
+    watch.yaml:7:16: scan_interval: 1ms is not possible; write 100ms to 1h
+    watch.yaml:8:16: cgroup.base: "../x" is no group; write a path inside the hierarchy, such as ffrtmp.slice
+    watch.yaml:9:21: redact.patterns[0]: "[" is no regular expression: unclosed character class
     "#);
 }
 

@@ -49,6 +49,55 @@ fn a_process_that_is_gone_before_it_can_be_placed_has_a_complete_record_and_blam
 }
 
 #[test]
+fn a_placement_that_fails_is_tried_again_with_growing_pauses_and_then_left() {
+    let mut stage = Stage::ffmpeg();
+    let ffmpeg = facts(12, 0, "ffmpeg");
+    let key = ffmpeg.key;
+    let failed = || Event::PlaceFailed {
+        key,
+        why: "making the group failed: no space left".to_owned(),
+        placement: Placement::default(),
+    };
+    stage.at(0, Event::Appeared(ffmpeg));
+    let mut now = 0;
+    for seconds in [1, 2, 4] {
+        let told = stage.at(now, failed());
+        let wake = now + seconds * 1_000 * MS;
+        assert!(told.contains(&format!("wake {wake}")), "{told:?}");
+        assert!(
+            stage
+                .at(wake - 1, Event::DeadlinePassed)
+                .iter()
+                .all(|line| !line.starts_with("place"))
+        );
+        let told = stage.at(wake, Event::DeadlinePassed);
+        assert!(told.iter().any(|line| line.starts_with("place 12")), "{told:?}");
+        now = wake;
+    }
+    let told = stage.at(now, failed());
+    assert!(told.iter().all(|line| !line.starts_with("wake")), "{told:?}");
+}
+
+#[test]
+fn a_release_ends_the_retries() {
+    let mut stage = Stage::ffmpeg();
+    let ffmpeg = facts(12, 0, "ffmpeg");
+    let key = ffmpeg.key;
+    stage.at(0, Event::Appeared(ffmpeg));
+    let why = "making the group failed: no space left".to_owned();
+    let placement = Placement::default();
+    stage.at(0, Event::PlaceFailed { key, why, placement });
+    let released = Event::Released {
+        key,
+        undone: Vec::new(),
+        warnings: Vec::new(),
+    };
+    stage.at(MS, released);
+    let told = stage.at(1_000 * MS, Event::DeadlinePassed);
+    assert!(told.is_empty(), "{told:?}");
+}
+
+#[test]
 fn limits_that_could_not_be_placed_on_a_process_that_lived_on_are_the_platforms_fault() {
     let mut stage = Stage::ffmpeg();
     let ffmpeg = facts(12, 1_000, "ffmpeg");
@@ -61,7 +110,7 @@ fn limits_that_could_not_be_placed_on_a_process_that_lived_on_are_the_platforms_
     };
     assert_eq!(
         stage.at(70_000, failed),
-        ["publish NotPlaced unplaced", "save 12 open"]
+        ["publish NotPlaced unplaced", "save 12 open", "wake 1000070000"]
     );
     stage.at(
         5 * MS,
