@@ -87,6 +87,8 @@ pub enum Verb {
     /// Put a running process under limits and follow it to its exit
     Attach(AttachArgs),
     /// Put every matching process under limits as it starts
+    ///
+    /// With a daemon its file's rules come first, and the jobs they govern are told of too.
     Watch(WatchArgs),
     /// List governed jobs
     Ps(PsArgs),

@@ -540,12 +540,14 @@ fn a_workload_started_from_a_terminal_is_not_stopped_when_it_reads() {
     assert!(text.contains("nothing-to-read"), "{text}");
 }
 
-/// Root becomes `nobody` for this one; any other user is unprivileged already.
+/// Root becomes `nobody` for this one.
 #[test]
 fn somebody_elses_process_exists_and_may_be_observed() {
-    if !nix::unistd::geteuid().is_root() {
-        return;
-    }
+    let root = nix::unistd::geteuid().is_root();
+    assert!(
+        root,
+        "needs root, to start one process as root and another as nobody"
+    );
     let dir = tempfile::tempdir().unwrap();
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let copy = dir.path().join("ffrtmp");

@@ -28,8 +28,8 @@ pub async fn release(
             rows.push(vec![
                 job.job_id.to_string(),
                 job.pid.to_string(),
-                job.undone.join("; "),
-                job.warnings.join("; "),
+                job.undone.join("\n"),
+                job.warnings.join("\n"),
             ]);
         }
         output.rows(&rows)?;
