@@ -23,14 +23,14 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use crate::config::Config;
+use crate::config::{Config, PinPlace};
 use crate::control::server::{ControlError, ControlState, Socket};
 use crate::control::session;
-use crate::control::types::{JobView, RequestError};
+use crate::control::types::RequestError;
 use crate::core::rule::RuleSet;
 use crate::engine::{Engine, EngineError, EngineHandle, EngineOptions, SaveQueue};
 use crate::host::cgroup::{CgroupBase, TreeOptions};
-use crate::host::kernel::KernelOptions;
+use crate::host::kernel::{KernelOptions, pins};
 use crate::ledger::{LateEngine, LedgerError};
 use crate::lock::{Lock, LockError};
 use crate::metrics::{self, MetricsSource};
@@ -154,7 +154,7 @@ async fn run_with(
     let _lock = Lock::beside(&options.socket)?;
     let signals = Signals::register().map_err(DaemonError::Signals)?;
     let (store, saves, late) = open_ledger(&options)?;
-    let settings = engine_options(&options, store.restore());
+    let settings = engine_options(&options, &store);
     let engine = tokio::task::spawn_blocking(move || start(settings, saves, late))
         .await
         .map_err(|error| DaemonError::Engine(error.into()))?
@@ -182,14 +182,20 @@ async fn run_with(
     served
 }
 
-fn engine_options(options: &DaemonOptions, restore: Vec<JobView>) -> EngineOptions {
+fn engine_options(options: &DaemonOptions, store: &Store) -> EngineOptions {
     let config = &options.config;
+    let pins = match &config.pins {
+        PinPlace::Auto => Some(pins::default_base(&options.socket)),
+        PinPlace::Off => None,
+        PinPlace::At(path) => Some(path.clone()),
+    };
     EngineOptions {
         rules: rules_in_force(&config.rules, options.observe),
         redactor: config.redaction.clone(),
         placement_retries: Some(config.placement_retries),
         kernel: KernelOptions {
             records: config.records,
+            pins,
             ..KernelOptions::default()
         },
         tree: TreeOptions {
@@ -199,7 +205,8 @@ fn engine_options(options: &DaemonOptions, restore: Vec<JobView>) -> EngineOptio
                 .map_or(CgroupBase::Auto, CgroupBase::Below),
             ..TreeOptions::default()
         },
-        restore,
+        restore: store.restore(),
+        saved: store.saved(),
         discover: true,
     }
 }

@@ -18,7 +18,7 @@ pub fn unique_name(prefix: &str) -> String {
 }
 
 /// A program that rules can name.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Workload {
     path: PathBuf,
 }

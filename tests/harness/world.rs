@@ -35,6 +35,8 @@ pub fn bin(name: &str) -> PathBuf {
 /// How the governor of a world is configured.
 #[derive(Debug, Default)]
 pub struct Options {
+    /// Whether the kernel's side outlives the governor, on a bpffs in the world's directory.
+    pub pinned: bool,
     /// More lines of the configuration file, after the rules.
     pub config: String,
     /// More arguments of the daemon.
@@ -81,7 +83,8 @@ impl World {
         let name = unique_name("ffmpeg");
         let workload = Workload::new(dir.path(), &name);
         let config = format!(
-            "rules:\n  - name: the-test\n    commands: [{name}]\n{}\n{}\n",
+            "pins: {}\nrules:\n  - name: the-test\n    commands: [{name}]\n{}\n{}\n",
+            if options.pinned { dir.path().join("bpf").display().to_string() } else { "off".to_owned() },
             indent(&options.rule),
             options.config
         );
@@ -220,6 +223,11 @@ impl Drop for World {
             eprintln!("--- log of the governor\n{}", self.log());
         }
         self.stop(Signal::SIGTERM);
+        let bpffs = self.path("bpf");
+        if bpffs.exists() {
+            // The pins and their programs go with it.
+            let _not_mounted = nix::mount::umount2(&bpffs, nix::mount::MntFlags::MNT_DETACH);
+        }
     }
 }
 

@@ -16,4 +16,5 @@ mod jobs;
 mod placement;
 mod run;
 mod storm;
+mod survival;
 mod watch;

@@ -43,7 +43,7 @@ impl Session {
             .context("making a directory")?;
         let path = directory.path();
         let config = format!(
-            "listen: 127.0.0.1:{}\nsocket: {}\nledger: {}\n{rules}",
+            "pins: off\nlisten: 127.0.0.1:{}\nsocket: {}\nledger: {}\n{rules}",
             free_port()?,
             path.join("governor.sock").display(),
             path.join("governor.db").display(),

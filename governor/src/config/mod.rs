@@ -45,6 +45,8 @@ pub struct Config {
     pub retention: Duration,
     /// Capacity of the kernel's record map.
     pub records: u32,
+    /// Where the kernel's side is kept while no governor runs.
+    pub pins: PinPlace,
     /// How often a placement that failed is tried again.
     pub placement_retries: u32,
     /// How often /proc is read in the scan tier.
@@ -61,6 +63,18 @@ pub struct Config {
     pub redaction: Redactor,
 }
 
+/// Where kernel programs and maps are pinned.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum PinPlace {
+    /// On the host's bpffs, or on one of our own beside the socket.
+    #[default]
+    Auto,
+    /// Nowhere: they end with the governor.
+    Off,
+    /// In this directory, on a bpffs mounted there if it is on none.
+    At(PathBuf),
+}
+
 impl Default for Config {
     /// What an empty file means.
     fn default() -> Self {
@@ -71,6 +85,7 @@ impl Default for Config {
             ledger: PathBuf::from("/var/lib/ffrtmp/governor.db"),
             retention: Duration::from_hours(30 * 24),
             records: 65_536,
+            pins: PinPlace::Auto,
             placement_retries: CoreSettings::PLACEMENT_RETRIES,
             scan_interval: Duration::from_secs(10),
             cgroup_base: None,
@@ -119,6 +134,7 @@ pub fn parse(name: &str, text: &str) -> Result<Config, ConfigError> {
         .unwrap_or(base.retention),
         records: number(raw.records.as_ref(), "records", (1024, 1_048_576), &mut problems)
             .unwrap_or(base.records),
+        pins: pin_place(raw.pins.as_ref(), &mut problems),
         placement_retries: number(
             raw.placement_retries.as_ref(),
             "placement_retries",
@@ -195,6 +211,20 @@ fn absolute(at: Option<&At<String>>, key: &str, problems: &mut Problems) -> Opti
         format!("\"{}\" is no file's absolute path; start it with /", at.value),
     );
     None
+}
+
+fn pin_place(at: Option<&At<String>>, problems: &mut Problems) -> PinPlace {
+    match at.map(|at| at.value.as_str()) {
+        None | Some("auto") => PinPlace::Auto,
+        Some("off") => PinPlace::Off,
+        Some(path) if path.starts_with('/') => absolute(at, "pins", problems).map_or(PinPlace::Auto, PinPlace::At),
+        Some(other) => {
+            if let Some(at) = at {
+                problems.add(at, "pins", format!("\"{other}\" is not possible; write auto, off, or an absolute path"));
+            }
+            PinPlace::Auto
+        }
+    }
 }
 
 fn cgroup_base(at: Option<&At<String>>, problems: &mut Problems) -> Option<PathBuf> {

@@ -31,6 +31,9 @@ pub(super) struct RawConfig {
     /// How many records the kernel map holds. Default 65536.
     #[schemars(range(min = 1024, max = 1_048_576))]
     pub(super) records: Option<At<i64>>,
+    /// Where kernel programs and maps are kept while no governor runs: auto (the host's bpffs, or one of our own beside
+    /// the socket), off, or an absolute path. Default auto.
+    pub(super) pins: Option<At<String>>,
     /// How often a placement that failed is tried again, after 1 s, 2 s, 4 s and so on. Default 3.
     #[schemars(range(min = 0, max = 100))]
     pub(super) placement_retries: Option<At<i64>>,

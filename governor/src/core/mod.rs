@@ -316,6 +316,17 @@ impl Governor {
         }
     }
 
+    /// Learns of a process whose record is on disk already. A late word of its exec makes no job of it again.
+    pub fn forget_saved(&mut self, key: ProcessKey) {
+        let ignored = Ignored {
+            appearance: format!("pid {} of an earlier governor", key.pid),
+            why: "its record is closed; see the ledger".to_owned(),
+            judged_us: 0,
+            ended: true,
+        };
+        self.ignored.insert(key, ignored);
+    }
+
     /// One job, live or remembered.
     pub fn view(&self, key: ProcessKey) -> Option<JobView> {
         let job = self.jobs.get(&key).or_else(|| self.closed.get(key))?;

@@ -5,13 +5,14 @@ use std::thread::JoinHandle;
 
 use super::{DaemonError, DaemonOptions, LedgerAt, PATIENCE};
 use crate::control::types::JobView;
-use crate::engine::SaveQueue;
+use crate::engine::{SaveQueue, Saved};
 use crate::ledger::{self, LateEngine, Ledger, LedgerHealth, Reader, Retention};
 
 /// The ledger's thread and the views on it.
 pub(super) struct Store {
     pub(super) health: LedgerHealth,
     pub(super) reader: Option<Reader>,
+    boot_id: String,
     thread: JoinHandle<()>,
 }
 
@@ -29,6 +30,19 @@ impl Store {
             );
             Vec::new()
         })
+    }
+
+    /// Tells which of the records that the kernel still holds are closed here.
+    pub(super) fn saved(&self) -> Option<Saved> {
+        let reader = self.reader.clone()?;
+        let boot_id = self.boot_id.clone();
+        Some(Saved(Box::new(move |keys| {
+            reader.closed_among(&boot_id, keys).unwrap_or_else(|error| {
+                let error = &error as &dyn Error;
+                tracing::warn!(error, "records that are stored already will be stored again");
+                Vec::new()
+            })
+        })))
     }
 
     /// Waits until what was queued is written. The queue has ended with the engine.
@@ -63,6 +77,7 @@ pub(super) fn open_ledger(options: &DaemonOptions) -> Result<(Store, SaveQueue, 
     let store = Store {
         health,
         reader,
+        boot_id,
         thread,
     };
     Ok((store, saves, late))

@@ -62,10 +62,11 @@ impl Intake {
 }
 
 impl Worker {
-    /// Takes one batch from the ring. Level-triggered epoll comes back when more is there.
-    pub(super) fn on_ring(&mut self) {
+    /// Takes one batch from the ring and says how many entries it had. Level-triggered epoll comes back when more is
+    /// there.
+    pub(super) fn on_ring(&mut self) -> usize {
         let mut batch = std::mem::take(&mut self.intake.batch);
-        self.brain.host.kernel.drain(BATCH, &mut batch);
+        let taken = self.brain.host.kernel.drain(BATCH, &mut batch);
         for entry in batch.drain(..) {
             match entry {
                 Ok(Entry::Exec(exec)) => self.on_exec(&exec),
@@ -80,6 +81,7 @@ impl Worker {
         }
         self.intake.batch = batch;
         self.answer_losses();
+        taken
     }
 
     fn on_exec(&mut self, exec: &Exec) {
@@ -193,7 +195,7 @@ impl Worker {
         self.resync();
     }
 
-    fn resync(&mut self) {
+    pub(super) fn resync(&mut self) {
         for (key, record) in self.brain.host.kernel.all_records() {
             if !self.brain.core.knows(key) {
                 let facts = self.record_facts(key, &record);

@@ -22,6 +22,8 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 
 use crate::control::types::JobView;
+use ffrtmp_abi::ProcessKey;
+
 use crate::core::event::{Effect, Event};
 use crate::core::redact::Redactor;
 use crate::core::rule::RuleSet;
@@ -52,8 +54,20 @@ pub struct EngineOptions {
     pub placement_retries: Option<u32>,
     /// Jobs an earlier governor of this boot left open.
     pub restore: Vec<JobView>,
+    /// Tells which records are on disk already: a governor that was killed between a commit and its acknowledgement left
+    /// them in the kernel.
+    pub saved: Option<Saved>,
     /// True in a daemon: live processes that match a rule are adopted at start.
     pub discover: bool,
+}
+
+/// Asks the ledger which of the records that the kernel still holds are closed there.
+pub struct Saved(pub Box<dyn FnOnce(&[ProcessKey]) -> Vec<ProcessKey> + Send>);
+
+impl std::fmt::Debug for Saved {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Saved(..)")
+    }
 }
 
 /// Why the engine does not run.
@@ -117,6 +131,7 @@ impl Engine {
         brain.perform(first);
         let mut worker = Worker::new(brain, commands, wake, options.discover)?;
         worker.restore(&options.restore);
+        worker.resume(options.saved);
         worker.sync_filter();
         let thread = std::thread::Builder::new()
             .name("engine".to_owned())
@@ -211,7 +226,9 @@ impl Worker {
             };
             for event in &ready[..count] {
                 match event.data() {
-                    RING => self.on_ring(),
+                    RING => {
+                        self.on_ring();
+                    }
                     WAKE => self.on_wake(),
                     TIMER => self.on_timer(),
                     token => self.on_watched(token),

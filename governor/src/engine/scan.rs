@@ -12,7 +12,7 @@ use crate::host::process::Pinned;
 use crate::host::procfs;
 
 use super::intake::{exit_facts, kernel_usage};
-use super::{Worker, clock};
+use super::{Saved, Worker, clock};
 
 impl Worker {
     /// Writes the kernel's filter from the rules, then looks for live processes they match.
@@ -105,7 +105,9 @@ impl Worker {
         for job in jobs {
             let key = job.key.0;
             let row = rows.iter().find(|row| row.key == key);
-            let followed = row.is_some_and(|row| self.admit(row, 0).is_ok());
+            // A pinned record says more than the process that may have ended since.
+            let followed = self.brain.host.kernel.record(key).is_some()
+                || row.is_some_and(|row| self.admit(row, 0).is_ok());
             self.brain.host.restore(key, &job.report.placement.groups);
             let now = clock::boot_ns();
             let mut effects = Vec::new();
@@ -122,6 +124,36 @@ impl Worker {
                 );
             }
         }
+    }
+
+    /// Takes up what the kernel recorded while no governor ran: first what the ring kept, because it has argv, then the
+    /// map, which is the truth. What is on disk already is dropped before that.
+    pub(super) fn resume(&mut self, saved: Option<Saved>) {
+        if !self.brain.host.kernel.resumed() {
+            return;
+        }
+        let records = self.brain.host.kernel.all_records();
+        let keys: Vec<ProcessKey> = records.into_iter().map(|(key, _)| key).collect();
+        let stored = saved.map_or_else(Vec::new, |saved| saved.0(&keys));
+        for key in &stored {
+            self.brain.core.forget_saved(*key);
+            self.brain.host.kernel.remove(*key);
+        }
+        let mut entries = 0;
+        loop {
+            let taken = self.on_ring();
+            entries += taken;
+            if taken == 0 {
+                break;
+            }
+        }
+        tracing::info!(
+            records = keys.len(),
+            stored = stored.len(),
+            entries,
+            "the kernel programs ran on while no governor did"
+        );
+        self.resync();
     }
 
     /// Everything known of a live process. `None` when it went away meanwhile.

@@ -5,6 +5,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ffrtmp_abi::ProcessKey;
 use rusqlite::{Connection, OpenFlags};
 
 use super::LedgerError;
@@ -42,13 +43,29 @@ impl Reader {
         Ok(self.ask(Which::Key(key), 1)?.pop())
     }
 
+    /// Which of these keys have a closed record of the boot with this number.
+    pub fn closed_among(
+        &self,
+        boot_id: &str,
+        keys: &[ProcessKey],
+    ) -> Result<Vec<ProcessKey>, LedgerError> {
+        self.on_connection(|connection| store::closed_among(connection, boot_id, keys))
+    }
+
     fn ask(&self, which: Which<'_>, limit: u32) -> Result<Vec<JobView>, LedgerError> {
+        self.on_connection(|connection| store::read(connection, which, limit))
+    }
+
+    fn on_connection<T>(
+        &self,
+        ask: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, LedgerError> {
         let read = || {
             let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
             let connection = Connection::open_with_flags(&self.path, flags)?;
             // The writer never blocks readers; only a checkpoint's last moment or a set-aside file can.
             connection.busy_timeout(Duration::from_secs(2))?;
-            store::read(&connection, which, limit)
+            ask(&connection)
         };
         read().map_err(|source| LedgerError::Read {
             path: self.path.clone(),

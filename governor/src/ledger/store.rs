@@ -2,6 +2,7 @@
 //!
 //! Everything here runs in the caller's transaction or opens one of its own; nothing here retries or judges errors.
 
+use ffrtmp_abi::ProcessKey;
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 
 use super::Retention;
@@ -282,6 +283,24 @@ pub(super) fn read(connection: &Connection, which: Which<'_>, limit: u32) -> rus
         }
     });
     Ok(parsed.collect())
+}
+
+/// Which of these keys have a closed record.
+pub(super) fn closed_among(
+    connection: &Connection,
+    boot_id: &str,
+    keys: &[ProcessKey],
+) -> rusqlite::Result<Vec<ProcessKey>> {
+    let mut statement = connection.prepare(
+        "SELECT 1 FROM jobs WHERE boot_id = ?1 AND pid = ?2 AND start_ns = ?3 AND closed = 1",
+    )?;
+    let mut closed = Vec::new();
+    for key in keys {
+        if statement.exists(params![boot_id, key.pid, integer(key.start)])? {
+            closed.push(*key);
+        }
+    }
+    Ok(closed)
 }
 
 /// SQLite's integers are signed; 2^63 ns are 292 years and 2^63 bytes 8 EiB, so nothing real is cut.

@@ -111,7 +111,7 @@ fn other_values_that_cannot_be_meant_are_refused_with_every_fault_at_once() {
     watch.yaml:4:20: commands.ffmpeg.limits.nice: 40 is not possible; write -20 (first) to 19 (last)
     "#);
     assert_snapshot!(wrong("target_commands: [\"\", /usr/bin/ffmpeg]"), @r#"watch.yaml:1:19: target_commands[0]: "" is no program's name; write one such as ffmpeg, or a whole path"#);
-    assert_snapshot!(wrong("listen: localhost\nsocket: governor.sock\nledger: /\nrecords: 1\nplacement_retries: 101\nretention: 1s\nscan_interval: 1ms\ncgroup: {base: ../x}\nredact: {patterns: [\"[\"]}"), @r#"
+    assert_snapshot!(wrong("listen: localhost\nsocket: governor.sock\nledger: /\nrecords: 1\npins: somewhere\nplacement_retries: 101\nretention: 1s\nscan_interval: 1ms\ncgroup: {base: ../x}\nredact: {patterns: [\"[\"]}"), @r#"
     watch.yaml:1:9: listen: "localhost" is no address; write IP:PORT, such as 127.0.0.1:9091 or [::1]:9091
     watch.yaml:2:9: socket: "governor.sock" is no file's absolute path; start it with /
     watch.yaml:3:9: ledger: "/" is no file's absolute path; start it with /

@@ -71,6 +71,17 @@ pub enum KernelError {
         /// What the verifier said.
         source: Box<aya::programs::ProgramError>,
     },
+    /// Nothing can be pinned.
+    #[error(transparent)]
+    Pins(#[from] super::pins::PinsError),
+    /// A link could not be pinned.
+    #[error("pin program {name}")]
+    Pin {
+        /// Its name.
+        name: &'static str,
+        /// What the kernel said.
+        source: Box<aya::pin::PinError>,
+    },
     /// A map operation failed.
     #[error("map {name} cannot be used")]
     Map {

@@ -126,6 +126,24 @@ impl Kernel {
         self.write_switches()
     }
 
+    /// What an earlier governor set.
+    pub(super) fn read_switches(&mut self) -> Result<(), KernelError> {
+        let bytes = self.config.get(&0, 0).map_err(error(map::CONFIG))?;
+        let mut words = bytes.chunks_exact(4).map(|word| {
+            let mut bytes = [0; 4];
+            bytes.copy_from_slice(word);
+            u32::from_ne_bytes(bytes)
+        });
+        let mut next = || words.next().unwrap_or_default();
+        self.switches = KernelConfig {
+            owner: next(),
+            wide: next(),
+            discover: next(),
+            pad: next(),
+        };
+        Ok(())
+    }
+
     pub(super) fn write_switches(&mut self) -> Result<(), KernelError> {
         let KernelConfig {
             owner,

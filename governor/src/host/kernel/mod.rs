@@ -5,19 +5,22 @@
 mod btf;
 mod error;
 mod maps;
+pub mod pins;
 mod rows;
 
 use std::os::fd::{AsFd, BorrowedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use aya::maps::{Array, HashMap, MapData, PerCpuArray, RingBuf};
 use aya::programs::BtfTracePoint;
+use aya::programs::links::FdLink;
 use aya::{Btf, Ebpf, EbpfLoader};
 use ffrtmp_abi::decode::{self, Entry};
 use ffrtmp_abi::{KernelConfig, map, program};
 
 pub use btf::Layout;
 pub use error::KernelError;
+use pins::Pins;
 
 /// The compiled programs. `cargo xtask ebpf check` proves that they come from `ebpf/programs`.
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../../ebpf/ffrtmp.bpf.o");
@@ -36,6 +39,8 @@ pub struct KernelOptions {
     pub records: u32,
     /// Size of the ring, a power of two, bytes.
     pub ring_bytes: u32,
+    /// Directory below which everything is pinned; `None` for programs that end with this process.
+    pub pins: Option<PathBuf>,
 }
 
 impl Default for KernelOptions {
@@ -43,11 +48,12 @@ impl Default for KernelOptions {
         Self {
             records: 65_536,
             ring_bytes: 8 << 20,
+            pins: None,
         }
     }
 }
 
-/// The loaded and attached programs. Dropping it detaches them.
+/// The loaded and attached programs. Dropping it detaches them, unless they are pinned.
 pub struct Kernel {
     ebpf: Ebpf,
     ring: RingBuf<MapData>,
@@ -59,6 +65,8 @@ pub struct Kernel {
     config: Array<MapData, [u8; CONFIG]>,
     switches: KernelConfig,
     off: Vec<String>,
+    pins: Option<Pins>,
+    resumed: bool,
 }
 
 impl Kernel {
@@ -69,6 +77,15 @@ impl Kernel {
             path: BTF_PATH.into(),
             why: source.to_string(),
         })?;
+        let other = other_object()?;
+        let object = other.as_deref().unwrap_or(OBJECT);
+        let pins = options
+            .pins
+            .as_ref()
+            .map(|base| Pins::open(base, &pins::generation(object, options)))
+            .transpose()?;
+        let links = links(&layout).map(|(name, _)| name);
+        let resumed = pins.as_ref().is_some_and(|pins| pins.complete(&links));
         let mut loader = EbpfLoader::new();
         loader.btf(Some(&btf));
         for (symbol, offset) in &layout.offsets {
@@ -78,10 +95,15 @@ impl Kernel {
             .map_max_entries(map::RECORDS, options.records)
             .map_max_entries(map::MEMBERS, options.records)
             .map_max_entries(map::RING, options.ring_bytes);
-        let other = other_object()?;
-        let mut ebpf = loader
-            .load(other.as_deref().unwrap_or(OBJECT))
-            .map_err(KernelError::object)?;
+        if let Some(pins) = &pins {
+            if !resumed {
+                pins.clear()?;
+            }
+            for name in pins::MAPS {
+                loader.map_pin_path(name, pins.path(name));
+            }
+        }
+        let mut ebpf = loader.load(object).map_err(KernelError::object)?;
         load_iterators(&mut ebpf, &btf)?;
         let mut kernel = Self {
             ring: RingBuf::try_from(maps::take(&mut ebpf, map::RING)?).map_err(maps::error(map::RING))?,
@@ -99,29 +121,23 @@ impl Kernel {
                 ..KernelConfig::default()
             },
             off: layout.off(),
+            pins,
+            resumed,
             ebpf,
         };
-        kernel.write_switches()?;
-        kernel.attach(&btf, &layout)?;
+        if resumed {
+            kernel.take_over()?;
+        } else {
+            kernel.write_switches()?;
+            kernel.attach(&btf, &layout)?;
+        }
+        kernel.end_others();
         drop(btf);
         Ok(kernel)
     }
 
     fn attach(&mut self, btf: &Btf, layout: &Layout) -> Result<(), KernelError> {
-        let exit = if layout.exit_has_group_dead {
-            program::EXIT_GROUP
-        } else {
-            program::EXIT_PLAIN
-        };
-        // The exit program first: a record that exists must never miss its exit.
-        let wanted = [
-            (exit, "sched_process_exit"),
-            (program::FORK, "sched_process_fork"),
-            (program::SIGNAL, "signal_generate"),
-            (program::MOVE, "cgroup_attach_task"),
-            (program::EXEC, "sched_process_exec"),
-        ];
-        for (name, tracepoint) in wanted {
+        for (name, tracepoint) in links(layout) {
             let failed = |source| KernelError::Program {
                 name,
                 source: Box::new(source),
@@ -133,9 +149,43 @@ impl Kernel {
                 .try_into()
                 .map_err(failed)?;
             program.load(tracepoint, btf).map_err(failed)?;
-            program.attach().map_err(failed)?;
+            let link = program.attach().map_err(failed)?;
+            if let Some(pins) = &self.pins {
+                let link = FdLink::from(program.take_link(link).map_err(failed)?);
+                link.pin(pins.path(name)).map_err(|source| KernelError::Pin {
+                    name,
+                    source: Box::new(source),
+                })?;
+            }
         }
         Ok(())
+    }
+
+    /// A governor before us pinned everything: the filter stays as it is, so that nothing is missed until ours is written.
+    fn take_over(&mut self) -> Result<(), KernelError> {
+        self.read_switches()?;
+        self.switches.owner = std::process::id();
+        self.write_switches()
+    }
+
+    /// Ends the programs of other generations. What they had recorded and nobody had saved is lost, and that is said.
+    fn end_others(&self) {
+        let Some(pins) = &self.pins else { return };
+        match pins.remove_others() {
+            Ok(removed) if removed.is_empty() => {}
+            Ok(removed) => tracing::warn!(
+                generations = removed.join(", "),
+                "the kernel programs of another version were ended; records they had not handed over are lost"
+            ),
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "programs of another version go on");
+            }
+        }
+    }
+
+    /// True when the programs ran before this process did.
+    pub fn resumed(&self) -> bool {
+        self.resumed
     }
 
     /// Descriptor that becomes readable when the ring has entries.
@@ -158,6 +208,23 @@ impl Kernel {
     pub fn off(&self) -> &[String] {
         &self.off
     }
+}
+
+/// Programs and their tracepoints, in the order of attaching: the exit program first, because a record that exists must
+/// never miss its exit.
+fn links(layout: &Layout) -> [(&'static str, &'static str); 5] {
+    let exit = if layout.exit_has_group_dead {
+        program::EXIT_GROUP
+    } else {
+        program::EXIT_PLAIN
+    };
+    [
+        (exit, "sched_process_exit"),
+        (program::FORK, "sched_process_fork"),
+        (program::SIGNAL, "signal_generate"),
+        (program::MOVE, "cgroup_attach_task"),
+        (program::EXEC, "sched_process_exec"),
+    ]
 }
 
 /// An object named by the environment; it replaces the embedded one so that tests can run a rebuilt object. Who sets the

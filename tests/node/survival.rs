@@ -1,0 +1,139 @@
+//! What the kernel's side keeps while no governor runs: every life, its arguments and its end, told once by the next one.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use ffrtmp_governor::control::types::JobView;
+use ffrtmp_tests::{Options, World, eventually};
+use nix::sys::signal::Signal;
+
+fn pinned(rule: &str) -> Options {
+    Options {
+        pinned: true,
+        rule: rule.to_owned(),
+        ..Options::default()
+    }
+}
+
+/// Closed records by the number that each life was given as its argument. Fails when one is there twice.
+fn by_number(world: &World) -> BTreeMap<usize, JobView> {
+    let ledger = rusqlite::Connection::open_with_flags(
+        world.path("governor.db"),
+        rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY,
+    )
+    .unwrap();
+    let mut query = ledger.prepare("SELECT view FROM jobs WHERE closed = 1").unwrap();
+    let rows = query.query_map([], |row| row.get::<_, String>(0)).unwrap();
+    let mut lives = BTreeMap::new();
+    for row in rows {
+        let view: JobView = serde_json::from_str(&row.unwrap()).unwrap();
+        let command = view.report.command.clone();
+        let number = command.and_then(|argv| (argv.get(1)? == "--id").then(|| argv.get(2)?.parse().ok())?);
+        if let Some(number) = number {
+            assert!(lives.insert(number, view).is_none(), "life {number} has two records");
+        }
+    }
+    lives
+}
+
+fn live(world: &World, number: usize) {
+    let (id, code) = (number.to_string(), (number % 200).to_string());
+    let steps = ["--id", &id, "sleep-us", "1000", "exit", &code];
+    world.workload.spawn(&steps).wait().unwrap();
+}
+
+fn check(world: &World, total: usize) {
+    eventually(&format!("{total} records; log: {}", world.log()), || {
+        Some(by_number(world).len()).filter(|found| *found >= total)
+    });
+    for (number, view) in by_number(world) {
+        assert_eq!(view.report.exit_code, Some((number % 200) as i32), "life {number}");
+    }
+}
+
+#[test]
+fn what_happens_while_no_governor_runs_is_recorded_once() {
+    let mut world = World::with(pinned("limits: {cpu_quota: 50}"));
+    let mut staying = world.workload.spawn(&["sleep-us", "120000000"]);
+    let mut leaving = world.workload.spawn(&["sleep-us", "120000000"]);
+    let groups = world.job(staying.id()).report.placement.groups;
+    world.job(leaving.id());
+    world.stop(Signal::SIGKILL);
+    for number in 0..200 {
+        live(&world, number);
+    }
+    leaving.kill().unwrap();
+    leaving.wait().unwrap();
+    world.start();
+    check(&world, 200);
+    let ended = world.closed(leaving.id()).report;
+    assert_eq!(ended.signal, Some(9), "{ended:#?}");
+    assert!(ended.killed_by.is_some(), "{ended:#?}");
+    let job = world.job(staying.id());
+    assert_eq!((job.state.as_str(), &job.report.placement.groups), ("governed", &groups));
+    // Nothing is told a second time.
+    let stored = world.jobs().len();
+    world.stop(Signal::SIGTERM);
+    world.start();
+    check(&world, 200);
+    assert_eq!(world.jobs().iter().filter(|job| job.state != "closed").count(), 1);
+    assert!(stored >= world.jobs().len());
+    staying.kill().unwrap();
+    staying.wait().unwrap();
+    assert_eq!(world.closed(staying.id()).report.signal, Some(9));
+}
+
+#[test]
+fn a_governor_killed_at_random_under_load_loses_and_doubles_nothing() {
+    let rounds = if std::env::var_os("FFRTMP_TEST_LONG").is_some() { 1_000 } else { 10 };
+    let mut world = World::with(pinned(""));
+    let mut staying = world.workload.spawn(&["sleep-us", "600000000"]);
+    let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let workload = world.workload.clone();
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    let (id, code) = (number.to_string(), (number % 200).to_string());
+                    let steps = ["--id", &id, "sleep-us", "500", "exit", &code];
+                    workload.spawn(&steps).wait().unwrap();
+                }
+            });
+        }
+        for round in 0..rounds {
+            // Spread over the time a governor takes from its start to idle, without a source of chance to replay.
+            std::thread::sleep(Duration::from_millis(round * 37 % 211));
+            let signal = [Signal::SIGKILL, Signal::SIGTERM][usize::from(round % 4 == 3)];
+            world.stop(signal);
+            std::thread::sleep(Duration::from_millis(round * 13 % 97));
+            world.start();
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    check(&world, next.load(Ordering::Relaxed));
+    assert!(staying.try_wait().unwrap().is_none(), "a workload was harmed");
+    staying.kill().unwrap();
+    staying.wait().unwrap();
+}
+
+#[test]
+fn a_second_governor_on_the_same_pins_is_refused() {
+    let world = World::with(pinned(""));
+    let config = world.path("second.yaml");
+    let text = std::fs::read_to_string(world.path("governor.yaml")).unwrap();
+    std::fs::write(&config, text).unwrap();
+    let second = std::process::Command::new(ffrtmp_tests::bin("ffrtmp-governor"))
+        .arg("--config")
+        .arg(&config)
+        .arg("--socket")
+        .arg(world.path("second.sock"))
+        .arg("--ledger")
+        .arg(world.path("second.db"))
+        .args(["--metrics", "off"])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&second.stderr).into_owned();
+    assert!(!second.status.success() && said.contains("in use by another governor"), "{said}");
+}
