@@ -11,6 +11,7 @@
 mod adoption;
 mod attach;
 mod bad_input;
+mod edge;
 mod exits;
 mod jobs;
 mod placement;

@@ -7,6 +7,7 @@ use ffrtmp_api::{Intent, JobId, Limits};
 
 use super::deadline::Due;
 use super::event::{Effect, ExitFacts, KernelUsage, PlaceOrder, Placement};
+use super::exit;
 use super::explain::appearance;
 use super::facts::{Found, ProcessFacts};
 use super::job::{State, Trigger};
@@ -280,6 +281,9 @@ impl Governor {
             job.live = live;
         }
         let at_ns = exit.at_ns;
+        if let Some(handled) = exit::handled(&exit) {
+            job.note(at_ns, handled);
+        }
         job.exit = Some(exit);
         let word = job.reason().map_or("", |reason| reason.word());
         job.note(at_ns, format!("ended: {word}; {live} processes of it live on"));
