@@ -13,10 +13,10 @@ use ffrtmp_governor::control::types::JobView;
 use ffrtmp_governor::core::rule::PlacementMode;
 use ffrtmp_tests::{Nginx, Options, World, eventually};
 
-/// Half a minute of a small picture, thrown away.
+/// Five minutes of a small picture, thrown away.
 const ENCODE: &str =
-    "ffmpeg -nostdin -loglevel error -re -f lavfi -i testsrc=size=64x48:rate=5 -t 30 -f null -";
-const PIPELINE: &str = "gst-launch-1.0 -q videotestsrc is-live=true num-buffers=900 ! fakesink";
+    "ffmpeg -nostdin -loglevel error -re -f lavfi -i testsrc=size=64x48:rate=5 -t 300 -f null -";
+const PIPELINE: &str = "gst-launch-1.0 -q videotestsrc is-live=true num-buffers=9000 ! fakesink";
 
 /// A daemon with one shipped file, and what became of its rules.
 struct Example {
@@ -126,7 +126,9 @@ fn plain(line: &str) -> Running {
     command
         .args(words)
         .env("SDL_VIDEODRIVER", "dummy")
-        .stdin(Stdio::null());
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
     Running(command.spawn().unwrap())
 }
 
@@ -144,7 +146,11 @@ fn elsewhere(uid: u32, dir: &str, line: &str) -> Running {
         .arg(top)
         .arg(dir)
         .arg(uid.to_string());
-    command.args(line.split(' ')).stdin(Stdio::null());
+    command
+        .args(line.split(' '))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
     Running(command.spawn().unwrap())
 }
 
@@ -173,7 +179,7 @@ fn the_edge_example_does_what_it_says() {
     for line in [
         "ffprobe -f lavfi -loglevel error -show_frames testsrc=size=64x48",
         &ENCODE
-            .replace(" -t 30 -f null -", " -frames:v 1 -f null -")
+            .replace(" -t 300 -f null -", " -frames:v 1 -f null -")
             .replace("rate=5", "rate=1/20"),
     ] {
         let background = plain(line);
@@ -184,6 +190,8 @@ fn the_edge_example_does_what_it_says() {
             .args(["--pid", "--fork", "--kill-child"])
             .args(ENCODE.split(' '))
             .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
             .spawn()
             .unwrap(),
     );

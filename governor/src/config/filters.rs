@@ -9,8 +9,6 @@ use super::raw::RawFilters;
 use crate::core::facts::RUNTIMES;
 use crate::core::rule::{AllowBlock, ContainerTest, Filters, ParentRef, Pattern};
 
-/// Container runtimes the facts know.
-
 /// Lowers one block of filters that stands at `path`.
 pub(super) fn lower(raw: &RawFilters, path: &str, problems: &mut Problems) -> Filters {
     let key = |name: &str| format!("{path}.{name}");

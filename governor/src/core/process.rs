@@ -5,17 +5,16 @@
 use ffrtmp_abi::ProcessKey;
 use ffrtmp_api::{Intent, JobId, Limits};
 
-use super::deadline::Due;
+use super::deadline::{Due, ended_young};
 use super::event::{Effect, ExitFacts, KernelUsage, PlaceOrder, Placement};
-use super::exit;
 use super::explain::appearance;
-use super::facts::{Found, NAMESPACE, ProcessFacts};
+use super::facts::{Found, ProcessFacts};
 use super::job::{State, Trigger};
-use super::plan::not_enforced;
+use super::observe::{follow, mode};
 use super::record::{Job, Notes};
 use super::redact::{Redactor, harmless};
 use super::rule::{Action, Decision, PlacementMode};
-use super::{Early, Governor, Ignored};
+use super::{Early, Governor, Ignored, exit};
 use crate::control::types::Happened;
 
 /// What a job is opened with: a rule's action or somebody's request.
@@ -173,19 +172,7 @@ impl Governor {
                 let Some(job) = self.advanced(key, Trigger::Followed) else {
                     return;
                 };
-                job.not_placed = None;
-                let why = container.map(|name| match name {
-                    NAMESPACE => "it runs in a pid namespace of its own".to_owned(),
-                    name => format!("it belongs to {name}"),
-                });
-                for limit in job.limits.names() {
-                    let why = why.as_deref().unwrap_or("its placement is observe");
-                    let cure = "placement `place` would move it into a group of ours";
-                    let warning = not_enforced(limit, format_args!("{why}, so it is only followed; {cure}"));
-                    job.warnings.push_new(warning);
-                }
-                let why = why.map_or(String::new(), |why| format!(": {why}"));
-                job.note(now_ns, format!("followed only{why}"));
+                follow(job, now_ns, container);
                 self.save(key, false, effects);
             }
             PlacementMode::Place | PlacementMode::Scope | PlacementMode::InPlace => {
@@ -371,21 +358,7 @@ impl Governor {
     }
 }
 
-fn ended_young(age_ms: u64) -> String {
-    format!("it ended before the age of {age_ms} ms that a rule waits for")
-}
-
-/// Containers are their engine's to limit. Somebody who names a pid means just that process, so a sandbox that no engine
-/// is known of (Flatpak's, `unshare -p`) does not hold an explicit request back.
-pub(super) fn is_left_alone(facts: &ProcessFacts) -> bool {
-    match (facts.container.as_deref(), facts.found) {
-        (None, _) | (Some(NAMESPACE), Found::Attach | Found::Run) => false,
-        (Some(_), _) => true,
-    }
-}
-
 pub(super) fn new_job(now_ns: u64, facts: &ProcessFacts, opening: Opening, redactor: &Redactor) -> Job {
-    let in_container = is_left_alone(facts).then_some(PlacementMode::Observe);
     Job {
         key: facts.key,
         found: facts.found,
@@ -406,7 +379,7 @@ pub(super) fn new_job(now_ns: u64, facts: &ProcessFacts, opening: Opening, redac
         limits: opening.limits,
         intent: opening.intent,
         sla_eligible: opening.sla_eligible,
-        mode: opening.placement.or(in_container).unwrap_or(PlacementMode::Place),
+        mode: mode(opening.placement, facts),
         state: State::New,
         placement: Placement::default(),
         not_placed: None,

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::core::facts::NAMESPACE;
-use crate::core::process::is_left_alone;
+use crate::core::observe::mode;
 
 #[test]
 fn an_exec_becomes_a_governed_job_and_a_closed_record() {
@@ -124,22 +124,23 @@ fn a_pid_namespace_is_left_alone_unless_somebody_names_the_pid() {
     let steps = stage.governor.explain(12, 3_000).expect("followed").steps;
     let step = steps.last().expect("a step");
     assert_eq!(step.what, "followed only: it runs in a pid namespace of its own");
-    for (found, left_alone) in [
-        (Found::Exec, true),
-        (Found::Adopted, true),
-        (Found::Attach, false),
-        (Found::Run, false),
+    for (found, default) in [
+        (Found::Exec, PlacementMode::Observe),
+        (Found::Adopted, PlacementMode::Observe),
+        (Found::Attach, PlacementMode::Place),
+        (Found::Run, PlacementMode::Place),
     ] {
         let facts = ProcessFacts {
             found,
             ..sandboxed(13)
         };
-        assert_eq!(is_left_alone(&facts), left_alone, "{found:?}");
+        assert_eq!(mode(None, &facts), default, "{found:?}");
         let engine = ProcessFacts {
             container: Some("docker".to_owned()),
             ..facts
         };
-        assert!(is_left_alone(&engine), "{found:?}");
+        assert_eq!(mode(None, &engine), PlacementMode::Observe, "{found:?}");
+        assert_eq!(mode(Some(PlacementMode::Place), &engine), PlacementMode::Place);
     }
 }
 
