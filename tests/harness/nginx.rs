@@ -78,10 +78,11 @@ impl Nginx {
     /// Pid of its one worker, the parent of every stream.
     pub fn worker(&self) -> u32 {
         let pid = self.master.id();
-        let children =
-            std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).expect("nginx runs");
-        let worker = children.split_whitespace().next().expect("a worker");
-        worker.parse().expect("its pid")
+        // The master listens before it forks.
+        eventually("nginx to have a worker", || {
+            let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).ok()?;
+            children.split_whitespace().next()?.parse().ok()
+        })
     }
 
     /// A real client that pushes a small picture under this stream key.
