@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 /// Asks until the answer is there; fails the test after 60 s (emulated machines on a busy host are slow) with what was waited for.
 pub fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
-    let end = Instant::now() + Duration::from_secs(60);
+    let end = Instant::now() + Duration::from_mins(1);
     loop {
         if let Some(answer) = ask() {
             return answer;
