@@ -10,10 +10,12 @@
 )]
 
 pub mod fuzz;
+mod nginx;
 mod wait;
 mod workload;
 mod world;
 
+pub use nginx::{Nginx, Publisher};
 pub use wait::eventually;
 pub use workload::{Workload, unique_name, zeroed_rusage};
 pub use world::{Options, World, bin, jobs_of};

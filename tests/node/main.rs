@@ -11,6 +11,9 @@
 mod adoption;
 mod attach;
 mod bad_input;
+mod containers;
+mod edge;
+mod examples;
 mod exits;
 mod jobs;
 mod placement;

@@ -24,7 +24,10 @@ impl Judge {
     fn needs(&self) -> Needs {
         match self {
             Self::File(rules) => rules.needs(),
-            Self::Targets(_) => Needs::default(),
+            Self::Targets(_) => Needs {
+                namespaces: true,
+                ..Needs::default()
+            },
         }
     }
 

@@ -131,7 +131,8 @@ pub(super) struct RawRule {
     pub(super) class: Option<At<String>>,
     /// Limits.
     pub(super) limits: Option<RawLimits>,
-    /// What is done with the process's control group. Default: `observe` in containers, else `place`.
+    /// What is done with the process's control group. Default: `observe` in containers and in a pid namespace of its own,
+    /// else `place`. A rule for users who are not trusted says `place`, because anybody may make such a namespace.
     pub(super) placement: Option<PlacementMode>,
     /// When the rule acts. Default event.
     pub(super) admission: Option<At<Admission>>,
@@ -247,7 +248,8 @@ pub(super) struct RawFilters {
     pub(super) argv: Option<At<String>>,
     /// Regular expression the arguments, joined by blanks, must not match.
     pub(super) blocked_argv: Option<At<String>>,
-    /// True: only in containers; false: only outside; a list: only in those of these runtimes.
+    /// True: only in containers; false: only outside; a list: only in those of these runtimes (docker, podman, containerd,
+    /// kubepods, lxc, nspawn; `namespace` is a pid namespace of its own that no path explains).
     pub(super) container: Option<At<SwitchOrList>>,
 }
 

@@ -79,6 +79,11 @@ impl Deadlines {
     }
 }
 
+/// Why a process that some rule waited for is left alone after all.
+pub(super) fn ended_young(age_ms: u64) -> String {
+    format!("it ended before the age of {age_ms} ms that a rule waits for")
+}
+
 #[cfg(test)]
 impl Deadlines {
     /// Everybody who has a deadline.

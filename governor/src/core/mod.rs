@@ -40,6 +40,7 @@ mod explain;
 mod fixture;
 #[cfg(test)]
 mod history;
+mod observe;
 mod process;
 mod query;
 mod recent;

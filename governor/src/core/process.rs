@@ -5,15 +5,16 @@
 use ffrtmp_abi::ProcessKey;
 use ffrtmp_api::{Intent, JobId, Limits};
 
-use super::deadline::Due;
+use super::deadline::{Due, ended_young};
 use super::event::{Effect, ExitFacts, KernelUsage, PlaceOrder, Placement};
 use super::explain::appearance;
 use super::facts::{Found, ProcessFacts};
 use super::job::{State, Trigger};
+use super::observe::{follow, mode};
 use super::record::{Job, Notes};
 use super::redact::{Redactor, harmless};
 use super::rule::{Action, Decision, PlacementMode};
-use super::{Early, Governor, Ignored};
+use super::{Early, Governor, Ignored, exit};
 use crate::control::types::Happened;
 
 /// What a job is opened with: a rule's action or somebody's request.
@@ -171,9 +172,7 @@ impl Governor {
                 let Some(job) = self.advanced(key, Trigger::Followed) else {
                     return;
                 };
-                job.not_placed = None;
-                let why = container.map_or(String::new(), |name| format!(": it belongs to {name}"));
-                job.note(now_ns, format!("followed only{why}"));
+                follow(job, now_ns, container);
                 self.save(key, false, effects);
             }
             PlacementMode::Place | PlacementMode::Scope | PlacementMode::InPlace => {
@@ -278,6 +277,9 @@ impl Governor {
             job.live = live;
         }
         let at_ns = exit.at_ns;
+        if let Some(handled) = exit::handled(&exit) {
+            job.note(at_ns, handled);
+        }
         job.exit = Some(exit);
         let word = job.reason().map_or("", |reason| reason.word());
         job.note(at_ns, format!("ended: {word}; {live} processes of it live on"));
@@ -354,12 +356,7 @@ impl Governor {
     }
 }
 
-fn ended_young(age_ms: u64) -> String {
-    format!("it ended before the age of {age_ms} ms that a rule waits for")
-}
-
 pub(super) fn new_job(now_ns: u64, facts: &ProcessFacts, opening: Opening, redactor: &Redactor) -> Job {
-    let in_container = facts.container.is_some().then_some(PlacementMode::Observe);
     Job {
         key: facts.key,
         found: facts.found,
@@ -380,7 +377,7 @@ pub(super) fn new_job(now_ns: u64, facts: &ProcessFacts, opening: Opening, redac
         limits: opening.limits,
         intent: opening.intent,
         sla_eligible: opening.sla_eligible,
-        mode: opening.placement.or(in_container).unwrap_or(PlacementMode::Place),
+        mode: mode(opening.placement, facts),
         state: State::New,
         placement: Placement::default(),
         not_placed: None,

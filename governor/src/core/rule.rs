@@ -73,6 +73,9 @@ pub struct Needs {
     pub parent: bool,
     /// Working directory.
     pub cwd: bool,
+    /// Whether it has a pid namespace of its own: for a rule that tests for containers, or leaves the placement to the
+    /// default, which is another one in containers.
+    pub namespaces: bool,
 }
 
 /// One rule: which processes, and what is done with them.
@@ -281,6 +284,10 @@ impl RuleSet {
         Needs {
             parent: self.rules.iter().any(|rule| rule.filters.tests_parent_name()),
             cwd: self.rules.iter().any(|rule| !rule.filters.dirs.is_empty()),
+            namespaces: self
+                .rules
+                .iter()
+                .any(|rule| rule.placement.is_none() || rule.filters.container.is_some()),
         }
     }
 }

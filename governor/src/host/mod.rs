@@ -8,6 +8,7 @@ use ffrtmp_abi::ProcessKey;
 use crate::core::event::{GroupUsage, PlaceOrder, Placement, Whom};
 
 pub mod cgroup;
+mod container;
 pub mod file;
 pub mod kernel;
 pub mod linux;

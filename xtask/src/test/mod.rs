@@ -83,7 +83,7 @@ struct Done {
 
 /// The verb.
 pub(crate) fn run(args: &Args) -> Result<()> {
-    package::ensure(&[Need::Build, Need::Media])?;
+    package::ensure(&[Need::Build, Need::Media, Need::Edge])?;
     let ci = std::env::var("CI").is_ok_and(|value| value == "true");
     let mut left = LeftOut::default();
     let mut done = Vec::new();

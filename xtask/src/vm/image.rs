@@ -38,6 +38,8 @@ const PROGRAMS: &[&str] = &[
     "/usr/bin/ffmpeg",
     "/usr/bin/ffprobe",
     "/usr/bin/gst-launch-1.0",
+    "/usr/sbin/nginx",
+    "/usr/lib/nginx/modules/ngx_rtmp_module.so",
     "/usr/lib/x86_64-linux-gnu/gstreamer1.0/gstreamer-1.0/gst-plugin-scanner",
 ];
 

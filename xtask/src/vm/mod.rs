@@ -102,7 +102,7 @@ impl Output {
 
 /// Boots a kernel of the series with `files` (host path, guest path; libraries come along) and runs the steps.
 pub(crate) fn run(series: Series, files: &[(PathBuf, PathBuf)], steps: &[Step]) -> Result<Output> {
-    package::ensure(&[Need::Media, Need::Vm])?;
+    package::ensure(&[Need::Media, Need::Edge, Need::Vm])?;
     let kernel = kernel::obtain(series)?;
     println!("== booting {}", kernel.release);
     let first = image::first_file_system(&kernel)?;

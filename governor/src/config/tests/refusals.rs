@@ -104,7 +104,7 @@ fn other_values_that_cannot_be_meant_are_refused_with_every_fault_at_once() {
     assert_snapshot!(wrong("filters: {min_runtime: 1h, max_runtime: 1m}"), @r#"watch.yaml:1:41: filters.max_runtime: is below min_runtime, so that nothing could match; raise it"#);
     assert_snapshot!(wrong("filters: {argv: \"(\", container: [dokcer]}"), @r#"
     watch.yaml:1:17: filters.argv: "(" is no regular expression: unclosed group
-    watch.yaml:1:33: filters.container: "dokcer" is no container runtime; write docker, podman, containerd, kubepods, lxc
+    watch.yaml:1:33: filters.container: "dokcer" is no container runtime; write docker, podman, containerd, kubepods, lxc, nspawn, namespace
     "#);
     assert_snapshot!(wrong("commands:\n  a/: {}\n  ffmpeg:\n    limits: {nice: 40}"), @r#"
     watch.yaml:2:7: commands: "a/" is no program's name; write one such as ffmpeg, or a whole path
