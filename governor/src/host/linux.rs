@@ -9,12 +9,14 @@ use std::io::Read;
 use ffrtmp_abi::ProcessKey;
 use ffrtmp_api::Limits;
 
-use super::cgroup::{CgroupError, Group, Leftover, Origin, Prepared, Tree, TreeOptions};
+use super::cgroup::{CgroupError, Group, Leftover, Prepared, Tree, TreeOptions};
 use super::kernel::Kernel;
 use super::priority;
 use super::process::{Pinned, read_stat};
 use super::{Host, NotPlaced, Retire};
-use crate::core::event::{GroupUsage, PlaceOrder, Placement, Whom};
+use crate::control::types::JobView;
+use crate::core::event::{GroupUsage, PlaceOrder, Placement, Whereabouts, Whom};
+use crate::core::origin::Origin;
 use crate::core::plan::not_enforced;
 use crate::core::rule::PlacementMode;
 use crate::engine::clock;
@@ -65,20 +67,22 @@ impl LinuxHost {
         self.tree.describe()
     }
 
-    /// Learns of a group that an earlier governor made for a job it left open. Where the job came from is not known any
-    /// more, so it cannot be released.
-    pub fn restore(&mut self, key: ProcessKey, paths: &[String]) {
+    /// Learns what an earlier governor did to a job it left open, as the ledger tells it.
+    pub fn restore(&mut self, job: &JobView) {
+        let paths = &job.report.placement.groups;
         let ours = |leftover: &mut Leftover| leftover.group.paths().iter().any(|path| paths.contains(path));
-        let found = self.leftovers.extract_if(.., ours).next();
-        if let Some(leftover) = found {
-            self.placed.insert(
-                key,
-                Placed {
-                    group: Some(leftover.group),
-                    origin: None,
-                    asked: Limits::default(),
-                },
-            );
+        let group = self
+            .leftovers
+            .extract_if(.., ours)
+            .next()
+            .map(|leftover| leftover.group);
+        if group.is_some() || job.origin.is_some() {
+            let placed = Placed {
+                group,
+                origin: job.origin.clone(),
+                asked: job.report.limits.asked.clone(),
+            };
+            self.placed.insert(job.key.0, placed);
         }
     }
 
@@ -178,6 +182,7 @@ impl Host for LinuxHost {
         }
         if let Some(placed) = self.placed.get_mut(&order.key) {
             placed.asked = order.limits.clone();
+            placement.origin.clone_from(&placed.origin);
         }
         let attributes = priority::apply(&process, &order.limits);
         placement.applied = attributes.applied;
@@ -199,6 +204,38 @@ impl Host for LinuxHost {
                 Ok(placement)
             }
         }
+    }
+
+    fn recheck(&mut self, key: ProcessKey, process: ProcessKey, restore: bool) -> Whereabouts {
+        let mut found = Whereabouts::default();
+        let Some(Placed {
+            group: Some(group), ..
+        }) = self.placed.get(&key)
+        else {
+            return found;
+        };
+        // One that ended sits nowhere.
+        let Ok(process) = Pinned::open(process) else {
+            return found;
+        };
+        let mut outside = self.tree.outside(group, &process);
+        if restore && !outside.is_empty() {
+            // Children it had in the other group come along.
+            let kernel = &self.kernel;
+            let members = || kernel.members_of(key).into_iter().filter(|one| *one != process.key());
+            match self.tree.place(group, &process, || members().collect()) {
+                Ok(moved) => {
+                    found.restored = moved.pids.len();
+                    let reasons = moved.refused.into_iter().map(|(_, why)| why);
+                    found.failed = reasons.chain(moved.warnings).next();
+                }
+                Err(error) if error.is_gone() => {}
+                Err(error) => found.failed = Some(chain(&error)),
+            }
+            outside = self.tree.outside(group, &process);
+        }
+        found.outside = outside.iter().map(|path| path.display().to_string()).collect();
+        found
     }
 
     fn retire(&mut self, key: ProcessKey) -> Retire {

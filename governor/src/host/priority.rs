@@ -7,10 +7,10 @@ use std::io;
 use std::path::PathBuf;
 
 use ffrtmp_api::{IoClass, IoPriority, LimitOutcome, Limits};
-use serde::{Deserialize, Serialize};
 
 use super::file::{self, chain};
 use super::process::{Pinned, ProcessError};
+use crate::core::origin::Attributes;
 use crate::core::plan::not_enforced;
 
 /// The warning users of the predecessor know.
@@ -30,17 +30,6 @@ pub struct Applied {
     pub applied: Vec<LimitOutcome>,
     /// Not in force, with the reason.
     pub warnings: Vec<String>,
-}
-
-/// The attributes of one process as they stand. `None` where they could not be read.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Attributes {
-    /// Nice of its first thread.
-    pub nice: Option<i32>,
-    /// `ioprio_get` of its first thread, undecoded, because class "none" must come back as it was.
-    pub io_priority: Option<i32>,
-    /// Out-of-memory score.
-    pub oom_score_adj: Option<i32>,
 }
 
 /// Sets the attributes that `limits` ask for.

@@ -4,23 +4,14 @@ use std::path::{Path, PathBuf};
 
 use ffrtmp_abi::ProcessKey;
 use ffrtmp_api::Limits;
-use serde::{Deserialize, Serialize};
 
 use super::super::file::{self, chain};
-use super::super::priority::{self, Attributes};
+use super::super::priority;
 use super::super::process::Pinned;
 use super::super::procfs::read_cgroups;
 use super::CgroupError;
 use super::group::Tree;
-
-/// A process as it was. Stored with the job, so that a later governor can undo what an earlier one did.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Origin {
-    /// Hierarchy by its stable name, and the group as /proc/PID/cgroup listed it.
-    pub groups: Vec<(String, String)>,
-    /// Nice, disk priority, out-of-memory score.
-    pub attributes: Attributes,
-}
+use crate::core::origin::Origin;
 
 /// What a release did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
