@@ -9,11 +9,14 @@
     reason = "a harness that cannot set the stage must fail the test"
 )]
 
+mod disk;
 pub mod fuzz;
+pub mod machine;
 mod wait;
 mod workload;
 mod world;
 
+pub use disk::LoopDisk;
 pub use wait::eventually;
 pub use workload::{Workload, unique_name, zeroed_rusage};
 pub use world::{Options, World, bin, jobs_of};

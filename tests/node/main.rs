@@ -11,9 +11,14 @@
 mod adoption;
 mod attach;
 mod bad_input;
+mod closure;
+mod disk;
 mod exits;
+mod foreign;
 mod jobs;
+mod limits;
 mod placement;
 mod run;
 mod storm;
+mod tree;
 mod watch;

@@ -9,7 +9,7 @@ use std::io::Read;
 use ffrtmp_abi::ProcessKey;
 use ffrtmp_api::Limits;
 
-use super::cgroup::{CgroupError, Group, Leftover, Prepared, Tree, TreeOptions};
+use super::cgroup::{CgroupError, Group, Leftover, Moved, Prepared, Tree, TreeOptions};
 use super::kernel::Kernel;
 use super::priority;
 use super::process::{Pinned, read_stat};
@@ -86,6 +86,23 @@ impl LinuxHost {
         }
     }
 
+    /// Removes groups of an earlier governor that no job claimed and that are empty by now. Gives a file for each one that
+    /// is not, which reports when that changes. A tree of v1 alone has no such file; there the next start removes them.
+    pub fn sweep_leftovers(&mut self) -> Vec<std::fs::File> {
+        let tree = &self.tree;
+        let mut files = Vec::new();
+        self.leftovers.retain(|leftover| {
+            // Read before the look at the group, so that a change after the look is reported.
+            let events = events_of(&leftover.group);
+            let kept = tree.in_use(&leftover.group) || !tree.retire(&leftover.group).left.is_empty();
+            if kept {
+                files.extend(events.map(|(file, _)| file));
+            }
+            kept
+        });
+        files
+    }
+
     /// Removes our empty directories; called when an engine ends.
     pub fn tidy(&self) {
         self.tree.cleanup();
@@ -97,8 +114,8 @@ impl LinuxHost {
         process: &Pinned,
         mut placement: Placement,
     ) -> Result<Placement, NotPlaced> {
-        let mut prepared = match self.tree.prepare(&order.class, &order.name, &order.limits) {
-            Ok(prepared) => prepared,
+        let (mut prepared, moved) = match self.make_and_fill(order, process) {
+            Ok(done) => done,
             Err(error) => {
                 if let CgroupError::Create(refused) = &error {
                     // The words that users of the predecessor know to look for.
@@ -109,22 +126,6 @@ impl LinuxHost {
                         .warnings
                         .extend(limits.map(|limit| not_enforced(limit, "there is no group for it")));
                 }
-                return Err(not_placed(&error, placement));
-            }
-        };
-        let key = order.key;
-        let kernel = &self.kernel;
-        let children = || {
-            kernel
-                .members_of(key)
-                .into_iter()
-                .filter(|child| *child != key)
-                .collect()
-        };
-        let moved = match self.tree.place(&prepared.group, process, children) {
-            Ok(moved) => moved,
-            Err(error) => {
-                self.tree.retire(&prepared.group);
                 return Err(not_placed(&error, placement));
             }
         };
@@ -141,13 +142,36 @@ impl LinuxHost {
         placement
             .warnings
             .extend(warnings.into_iter().chain(moved.warnings));
-        if let Some(placed) = self.placed.get_mut(&key)
+        if let Some(placed) = self.placed.get_mut(&order.key)
             && let Some(earlier) = placed.group.replace(group)
         {
             self.tree.retire(&earlier);
         }
-        self.leave_leftover(key.pid);
+        self.leave_leftover(order.key.pid);
         Ok(placement)
+    }
+
+    /// A group under its limits with the job's processes in it. A group that somebody removed before it was used is made
+    /// once more.
+    fn make_and_fill(&self, order: &PlaceOrder, process: &Pinned) -> Result<(Prepared, Moved), CgroupError> {
+        let key = order.key;
+        let children = || {
+            let members = self.kernel.members_of(key).into_iter();
+            members.filter(|child| *child != key).collect()
+        };
+        let mut again = true;
+        loop {
+            let prepared = self.tree.prepare(&order.class, &order.name, &order.limits)?;
+            match self.tree.place(&prepared.group, process, children) {
+                Ok(moved) => return Ok((prepared, moved)),
+                Err(error) => {
+                    self.tree.retire(&prepared.group);
+                    if !(error.is_vanished() && std::mem::take(&mut again)) {
+                        return Err(error);
+                    }
+                }
+            }
+        }
     }
 
     /// A group of an earlier governor is removed once its processes sit in one of ours.
@@ -166,29 +190,29 @@ impl Host for LinuxHost {
             Ok(process) => process,
             Err(error) => return Err(not_placed(&error.into(), placement)),
         };
-        if !self.placed.contains_key(&order.key) {
-            let origin = match self.tree.origin(&process) {
-                Ok(origin) => origin,
-                Err(error) => return Err(not_placed(&error, placement)),
-            };
-            self.placed.insert(
-                order.key,
-                Placed {
-                    group: None,
-                    origin: Some(origin),
-                    asked: Limits::default(),
-                },
-            );
-        }
-        if let Some(placed) = self.placed.get_mut(&order.key) {
-            placed.asked = order.limits.clone();
-            placement.origin.clone_from(&placed.origin);
-        }
+        let now = match self.tree.origin(&process) {
+            Ok(now) => now,
+            Err(error) => return Err(not_placed(&error, placement)),
+        };
+        let frozen = self.tree.frozen(&now);
+        let placed = self.placed.entry(order.key).or_insert(Placed {
+            group: None,
+            origin: Some(now),
+            asked: Limits::default(),
+        });
+        placed.asked = order.limits.clone();
+        placement.origin.clone_from(&placed.origin);
         let attributes = priority::apply(&process, &order.limits);
         placement.applied = attributes.applied;
         placement.warnings = attributes.warnings;
         match order.mode {
-            PlacementMode::Place => self.place_in_group(order, &process, placement),
+            PlacementMode::Place => match frozen {
+                Some(path) => {
+                    let pid = process.pid();
+                    Err(not_placed(&CgroupError::Frozen { pid, path }, placement))
+                }
+                None => self.place_in_group(order, &process, placement),
+            },
             PlacementMode::Scope => Err(NotPlaced {
                 why: "placement scope needs systemd units, which this version does not make; use place"
                     .to_owned(),
@@ -320,12 +344,18 @@ impl Host for LinuxHost {
 /// The group's `cgroup.events` while all that is left in it is on its way out. A group that holds a live process holds
 /// a stranger, and one on v1 alone has no such file; neither is waited for.
 fn still_leaving(group: &Group) -> Option<std::fs::File> {
+    let (events, text) = events_of(group)?;
+    let populated = text.lines().any(|line| line == "populated 1");
+    (populated && group.pids().is_ok_and(|pids| !pids.into_iter().any(is_alive))).then_some(events)
+}
+
+/// The group's `cgroup.events`, read; it reports changes after the reading. v1 alone has no such file.
+fn events_of(group: &Group) -> Option<(std::fs::File, String)> {
     let path = group.dirs().first()?.path.join("cgroup.events");
     let mut events = std::fs::File::open(path).ok()?;
     let mut text = String::new();
     events.read_to_string(&mut text).ok()?;
-    let populated = text.lines().any(|line| line == "populated 1");
-    (populated && group.pids().is_ok_and(|pids| !pids.into_iter().any(is_alive))).then_some(events)
+    Some((events, text))
 }
 
 /// False for a process that has begun to exit.

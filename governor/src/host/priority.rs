@@ -111,6 +111,10 @@ enum SetError {
         value: i32,
         source: io::Error,
     },
+    #[error(
+        "going below the score it has needs CAP_SYS_RESOURCE, which this process lacks; add it to the governor's unit"
+    )]
+    OomFloor(#[source] file::IoError),
     #[error("cannot write the score")]
     File(#[from] file::IoError),
     #[error("asked for {asked}, the kernel shows {found}")]
@@ -278,7 +282,12 @@ fn oom_path(process: &Pinned) -> PathBuf {
 
 fn set_oom(process: &Pinned, score: i32) -> Result<String, SetError> {
     process.check()?;
-    file::write(&oom_path(process), &score.to_string())?;
+    // The kernel gives EACCES for a score below the floor, which is where a privileged process last set it.
+    let below = get_oom(process).is_ok_and(|now| score < now);
+    file::write(&oom_path(process), &score.to_string()).map_err(|error| match error.errno() {
+        Some(libc::EACCES) if below => SetError::OomFloor(error),
+        _ => SetError::File(error),
+    })?;
     process.check()?;
     let found = get_oom(process)?;
     if found == score {

@@ -12,6 +12,7 @@ use super::super::procfs::read_cgroups;
 use super::CgroupError;
 use super::group::Tree;
 use crate::core::origin::Origin;
+use crate::core::plan::Version;
 
 /// What a release did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -38,6 +39,20 @@ impl Tree {
             })
             .collect();
         Ok(Origin { groups, attributes })
+    }
+
+    /// The v2 group a process was in, when that is frozen now. Leaving it would thaw the process.
+    pub fn frozen(&self, origin: &Origin) -> Option<PathBuf> {
+        let v2 = self
+            .layout
+            .hierarchies
+            .iter()
+            .find(|one| one.version == Version::V2)?;
+        let (_, listed) = origin.groups.iter().find(|(name, _)| *name == v2.name)?;
+        let dir = v2.dir_of(listed)?;
+        // The root has no such file and is never frozen.
+        let events = file::read(&dir.join("cgroup.events")).ok()?;
+        events.lines().any(|line| line == "frozen 1").then_some(dir)
     }
 
     /// Puts processes back to where their job's first process was. Those that ended are passed over; those that somebody

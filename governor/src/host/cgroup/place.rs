@@ -14,6 +14,7 @@ use super::super::file::{self, IoError, chain};
 use super::super::process::{Pinned, ProcessError, read_stat, same_start, tick_ns};
 use super::super::procfs::read_cgroups;
 use super::CgroupError;
+use super::error::advice;
 use super::group::{Group, GroupDir, Prepared, Tree};
 use crate::core::plan::{Version, not_enforced};
 
@@ -72,7 +73,7 @@ impl Tree {
         }
         Ok(refused
             .into_iter()
-            .map(|(path, error)| (path, chain(&error)))
+            .map(|(path, error)| (path, format!("{}{}", chain(&error), advice(&error))))
             .collect())
     }
 

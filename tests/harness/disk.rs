@@ -1,0 +1,70 @@
+//! A block device of a test's own: a loop device over a sparse file, undone when it is dropped.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// A loop device nobody else knows.
+#[derive(Debug)]
+pub struct LoopDisk {
+    _dir: tempfile::TempDir,
+    device: PathBuf,
+    numbers: String,
+}
+
+impl LoopDisk {
+    /// A disk of this size in MiB under this scheduler (`none`, `bfq`, `mq-deadline`).
+    pub fn new(mebibytes: u64, scheduler: &str) -> Self {
+        let dir = tempfile::Builder::new()
+            .prefix("ffrtmp-disk-")
+            .tempdir()
+            .expect("directory");
+        let file = dir.path().join("disk");
+        std::fs::File::create(&file)
+            .and_then(|file| file.set_len(mebibytes << 20))
+            .expect("backing file");
+        let device = PathBuf::from(run("losetup", &["--find", "--show", &file.to_string_lossy()]));
+        let block = Path::new("/sys/block").join(device.file_name().expect("a device"));
+        let numbers = std::fs::read_to_string(block.join("dev"))
+            .expect("device numbers")
+            .trim()
+            .to_owned();
+        let disk = Self {
+            _dir: dir,
+            device,
+            numbers,
+        };
+        std::fs::write(block.join("queue/scheduler"), scheduler).expect("disk scheduler");
+        if scheduler == "bfq" {
+            // By default BFQ raises whoever is new for some seconds, which would hide the weights of a short test.
+            std::fs::write(block.join("queue/iosched/low_latency"), "0").expect("low_latency");
+        }
+        disk
+    }
+
+    /// Its device file.
+    pub fn device(&self) -> String {
+        self.device.display().to_string()
+    }
+
+    /// `MAJOR:MINOR`.
+    pub fn numbers(&self) -> &str {
+        &self.numbers
+    }
+}
+
+impl Drop for LoopDisk {
+    fn drop(&mut self) {
+        run("losetup", &["--detach", &self.device()]);
+    }
+}
+
+fn run(program: &str, args: &[&str]) -> String {
+    let output = Command::new(program).args(args).output().expect(program);
+    let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    assert!(
+        output.status.success(),
+        "{program} {args:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    text
+}
