@@ -1,6 +1,6 @@
 //! What the machine under a test has: capabilities, CPUs, the kind of its control groups.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// `CAP_SYS_NICE` of linux/capability.h.
 pub const CAP_SYS_NICE: u32 = 23;
@@ -29,4 +29,19 @@ pub fn groups_of(pid: u32) -> String {
 /// True where the disk controller is one of cgroup v2.
 pub fn unified() -> bool {
     Path::new("/sys/fs/cgroup/cgroup.controllers").exists()
+}
+
+/// True in a guest of `cargo xtask vm`, which says so: its clock runs on, its CPUs crawl.
+pub fn emulated() -> bool {
+    std::env::var_os("FFRTMP_GUEST").is_some()
+}
+
+/// Where cgroup2 is mounted.
+pub fn cgroup2() -> PathBuf {
+    let mounts = std::fs::read_to_string("/proc/self/mounts").expect("/proc/self/mounts");
+    let of_type = |line: &str| -> Option<PathBuf> {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        (words.get(2) == Some(&"cgroup2")).then(|| PathBuf::from(words[1]))
+    };
+    mounts.lines().find_map(of_type).expect("a cgroup2 mount")
 }

@@ -5,15 +5,21 @@ use std::time::{Duration, Instant};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork};
 
-/// A governor that does not move us at all must not make us fork for ever.
-const CHILDREN_MAX: usize = 64;
+/// Enough to span the move on an idle machine; a thousand of these run one after the other.
+const CHILDREN_MAX: usize = 10;
 /// Emulated machines are slow, and nothing here is hurried: it ends as soon as all are inside.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Exits with the number of processes that did not end in our tree in `lines` hierarchies.
 pub(crate) fn run(lines: usize) -> ! {
     let mut children = Vec::new();
+    // Another rhythm each time, so that over many trials a fork falls on every instant of a move.
+    let pause = Duration::from_micros(u64::from(std::process::id() % 16) * 10);
     while children.len() < CHILDREN_MAX && !inside(lines) {
+        let next = Instant::now() + pause;
+        while Instant::now() < next {
+            std::hint::spin_loop();
+        }
         children.push(child(|| {
             // Every other child has one of its own, born outside as well if the timing is bad.
             let grandchild = std::process::id().is_multiple_of(2).then(|| child(|| arrives(lines)));
@@ -52,7 +58,7 @@ fn arrives(lines: usize) -> bool {
         if end < Instant::now() {
             return false;
         }
-        std::thread::sleep(Duration::from_millis(1));
+        std::thread::sleep(Duration::from_millis(2));
     }
     true
 }
