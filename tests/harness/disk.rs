@@ -1,7 +1,11 @@
 //! A block device of a test's own: a loop device over a sparse file, undone when it is dropped.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
+
+use ffrtmp_api::Report;
+
+use crate::world::{World, report_of};
 
 /// A loop device nobody else knows.
 #[derive(Debug)]
@@ -56,6 +60,36 @@ impl Drop for LoopDisk {
     fn drop(&mut self) {
         run("losetup", &["--detach", &self.device()]);
     }
+}
+
+/// Two jobs read the disk at once for some seconds, at weights 100 and 10. Gives what each of them got.
+pub fn rivals(world: &World, disk: &LoopDisk) -> (Report, Report) {
+    let script = format!(
+        "for i in 1 2 3 4; do while :; do dd if={} of=/dev/null bs=64k iflag=direct 2>/dev/null; done & done; wait",
+        disk.device()
+    );
+    let start = |weight: &str| {
+        let args = [
+            "run",
+            "--json",
+            "--timeout",
+            "5s",
+            "--io-weight",
+            weight,
+            "--",
+            "sh",
+            "-c",
+            &script,
+        ];
+        let mut command = world.ffrtmp(&args);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.spawn().expect("a rival")
+    };
+    let (heavy, light) = (start("100"), start("10"));
+    (
+        report_of(&heavy.wait_with_output().expect("a rival")),
+        report_of(&light.wait_with_output().expect("a rival")),
+    )
 }
 
 fn run(program: &str, args: &[&str]) -> String {

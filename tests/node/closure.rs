@@ -52,7 +52,11 @@ fn every_descendant_of_a_process_that_forks_while_it_is_moved_ends_in_the_group(
         outside.load(Ordering::Relaxed),
         warned.len()
     );
-    assert_eq!(outside.load(Ordering::Relaxed), 0, "processes outside their group");
+    assert_eq!(
+        outside.load(Ordering::Relaxed),
+        0,
+        "processes outside their group"
+    );
     assert!(processes > 2 * total as u64, "only {processes} processes in all");
     assert_eq!(warned, Vec::<String>::new());
 }
@@ -64,12 +68,22 @@ fn records(world: &World, jobs: usize) -> (u64, Vec<String>) {
         rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY,
     )
     .unwrap();
-    eventually("every record to close", || {
-        let closed: i64 = ledger
-            .query_row("SELECT count(*) FROM jobs WHERE closed = 1", [], |row| row.get(0))
-            .unwrap();
-        (closed as usize == jobs).then_some(())
-    });
+    let closed = || -> usize {
+        let count = ledger.query_row("SELECT count(*) FROM jobs WHERE closed = 1", [], |row| {
+            row.get::<_, i64>(0)
+        });
+        count.unwrap() as usize
+    };
+    let mut before = 0;
+    while closed() < jobs {
+        let open: Vec<JobView> = world
+            .jobs()
+            .into_iter()
+            .filter(|job| job.state != "closed")
+            .collect();
+        let what = format!("more records than {before} of {jobs}; open: {open:#?}");
+        before = eventually(&what, || Some(closed()).filter(|now| *now > before));
+    }
     let mut query = ledger.prepare("SELECT view FROM jobs").unwrap();
     let rows = query.query_map([], |row| row.get::<_, String>(0)).unwrap();
     let (mut processes, mut warned) = (0, Vec::new());

@@ -1,26 +1,14 @@
 //! Disk limits by their effect: how fast a job can write and read a disk of the test's own, and who gets more of it.
 
-use std::process::Output;
-
 use ffrtmp_api::Report;
 use ffrtmp_governor::core::plan::V1_WRITES;
 use ffrtmp_tests::machine::unified;
-use ffrtmp_tests::{LoopDisk, World};
-
-fn report(output: &Output) -> Report {
-    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| {
-        panic!(
-            "{error}: {} {}",
-            String::from_utf8_lossy(&output.stdout),
-            String::from_utf8_lossy(&output.stderr)
-        )
-    })
-}
+use ffrtmp_tests::{LoopDisk, World, report_of, rivals};
 
 /// Runs `dd` on the disk under these flags and gives its report and how many seconds it took.
 fn copy(world: &World, flags: &[&str], dd: &[&str]) -> (Report, f64) {
     let args = [&["run", "--json"], flags, &["--", "dd"], dd].concat();
-    let report = report(&world.output(&args));
+    let report = report_of(&world.output(&args));
     assert_eq!(report.exit_code, Some(0), "{report:#?}");
     let took = report.duration_sec.unwrap();
     (report, took)
@@ -51,7 +39,12 @@ fn a_ceiling_holds_writes_reads_and_requests_back() {
         // 8 MiB at 4 MiB/s, and 80 requests at 40 a second; the first slice is free.
         assert!((1.6..4.0).contains(&took), "{ceiling}: {took} s");
         let told = report.limits.warnings.iter().any(|text| text == V1_WRITES);
-        assert_eq!(told, !unified() && ceiling.starts_with('w'), "{:?}", report.limits);
+        assert_eq!(
+            told,
+            !unified() && ceiling.starts_with('w'),
+            "{:?}",
+            report.limits
+        );
     }
 }
 
@@ -59,32 +52,14 @@ fn a_ceiling_holds_writes_reads_and_requests_back() {
 fn a_ceiling_for_a_disk_that_does_not_exist_is_a_warning() {
     let world = World::new();
     let args = ["run", "--json", "--io-max", "4000:0 wbps=1048576", "--", "true"];
-    let report = report(&world.output(&args));
+    let report = report_of(&world.output(&args));
     assert!(!has(&report, "io_max"));
     let warnings = report.limits.warnings.join("\n");
-    assert!(warnings.contains("io_max is not enforced: write `4000:0 "), "{warnings}");
-    assert!(warnings.contains("`lsblk` lists the disks"), "{warnings}");
-}
-
-/// Two jobs read the disk at once for some seconds, at weights 100 and 10. Gives what each of them got.
-fn rivals(world: &World, disk: &LoopDisk) -> (Report, Report) {
-    let script = format!(
-        "for i in 1 2 3 4; do while :; do dd if={} of=/dev/null bs=64k iflag=direct 2>/dev/null; done & done; wait",
-        disk.device()
+    assert!(
+        warnings.contains("io_max is not enforced: write `4000:0 "),
+        "{warnings}"
     );
-    let start = |weight: &str| {
-        let args = [
-            "run", "--json", "--timeout", "5s", "--io-weight", weight, "--", "sh", "-c", &script,
-        ];
-        let mut command = world.ffrtmp(&args);
-        command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
-        command.spawn().unwrap()
-    };
-    let (heavy, light) = (start("100"), start("10"));
-    (
-        report(&heavy.wait_with_output().unwrap()),
-        report(&light.wait_with_output().unwrap()),
-    )
+    assert!(warnings.contains("`lsblk` lists the disks"), "{warnings}");
 }
 
 #[test]
@@ -94,7 +69,13 @@ fn a_bfq_disk_is_shared_by_weight() {
     let (heavy, light) = rivals(&world, &disk);
     for report in [&heavy, &light] {
         assert!(has(report, "io_weight"), "{:?}", report.limits);
-        assert!(report.limits.applied.iter().any(|one| one.target.contains("bfq.weight")));
+        assert!(
+            report
+                .limits
+                .applied
+                .iter()
+                .any(|one| one.target.contains("bfq.weight"))
+        );
     }
     let (more, less) = (heavy.usage.read_bytes.unwrap(), light.usage.read_bytes.unwrap());
     let ratio = more as f64 / less as f64;
@@ -105,9 +86,12 @@ fn a_bfq_disk_is_shared_by_weight() {
 #[test]
 fn a_weight_without_anybody_who_shares_is_refused_with_what_to_do() {
     let world = World::new();
-    let report = report(&world.output(&["run", "--json", "--io-weight", "50", "--", "true"]));
+    let report = report_of(&world.output(&["run", "--json", "--io-weight", "50", "--", "true"]));
     assert!(!has(&report, "io_weight"));
     let warnings = report.limits.warnings.join("\n");
-    assert!(warnings.contains("io_weight is not enforced: no disk here is shared by weight"), "{warnings}");
+    assert!(
+        warnings.contains("io_weight is not enforced: no disk here is shared by weight"),
+        "{warnings}"
+    );
     assert!(warnings.contains("bfq"), "{warnings}");
 }

@@ -18,7 +18,9 @@ fn restoring() -> World {
 /// Where our tree hangs, for each group of the job: a place outside it.
 fn away(job: &JobView) -> Vec<PathBuf> {
     let outside = |group: &String| {
-        let slice = Path::new(group).ancestors().find(|dir| dir.ends_with("ffrtmp.slice"));
+        let slice = Path::new(group)
+            .ancestors()
+            .find(|dir| dir.ends_with("ffrtmp.slice"));
         slice.unwrap().parent().unwrap().to_owned()
     };
     job.report.placement.groups.iter().map(outside).collect()
@@ -99,7 +101,10 @@ fn an_accepted_move_takes_the_lost_limits_off_the_report() {
         std::process::id()
     );
     assert!(limits.warnings.contains(&mover), "{:?}", limits.warnings);
-    assert!(!groups_of(child.id()).contains("ffrtmp.slice"), "it was left where it is");
+    assert!(
+        !groups_of(child.id()).contains("ffrtmp.slice"),
+        "it was left where it is"
+    );
     end(&world, child);
 }
 
@@ -128,7 +133,10 @@ fn a_rule_that_restores_brings_a_job_and_its_children_back() {
         assert!(limits.applied.iter().any(|one| one.limit == limit), "{limits:#?}");
     }
     assert!(
-        limits.warnings.iter().any(|text| text.contains("it is in the job's group again")),
+        limits
+            .warnings
+            .iter()
+            .any(|text| text.contains("it is in the job's group again")),
         "{limits:#?}"
     );
     for pid in all.iter().filter(|pid| **pid != child.id()) {
@@ -172,11 +180,17 @@ fn a_group_that_the_workload_makes_inside_its_own_is_no_flight() {
     put(child.id(), &inner);
     eventually("the move to be looked into", || {
         let limits = now(&world, &job).report.limits;
-        limits.warnings.iter().any(|text| text.contains("moved pid")).then_some(())
+        limits
+            .warnings
+            .iter()
+            .any(|text| text.contains("moved pid"))
+            .then_some(())
     });
     assert!(groups_of(child.id()).contains("/inner"), "nobody dragged it out");
     let report = now(&world, &job).report;
     assert!(report.limits.applied.iter().any(|one| one.limit == "cpu_max"));
     end(&world, child);
-    eventually("the inner group to go with the job", || (!inner.exists()).then_some(()));
+    eventually("the inner group to go with the job", || {
+        (!inner.exists()).then_some(())
+    });
 }

@@ -41,7 +41,9 @@ impl Group {
 impl Drop for Group {
     fn drop(&mut self) {
         let _thawed = std::fs::write(self.0.join("cgroup.freeze"), "0");
-        eventually("the test's own group to be empty", || std::fs::remove_dir(&self.0).ok());
+        eventually("the test's own group to be empty", || {
+            std::fs::remove_dir(&self.0).ok()
+        });
     }
 }
 
@@ -86,7 +88,10 @@ fn what_a_dead_governor_left_goes_when_it_is_empty_and_not_before() {
     let mut attach = world.ffrtmp(&["attach", "--pid", &pid, "--cpu-quota", "50"]);
     let mut attach = attach.stderr(std::process::Stdio::null()).spawn().unwrap();
     let groups = eventually("the stranger's group", || {
-        let job = world.jobs().into_iter().find(|job| job.report.pid == stranger.id())?;
+        let job = world
+            .jobs()
+            .into_iter()
+            .find(|job| job.report.pid == stranger.id())?;
         Some(job.report.placement.groups).filter(|groups| !groups.is_empty())
     });
     attach.kill().unwrap();
@@ -96,17 +101,28 @@ fn what_a_dead_governor_left_goes_when_it_is_empty_and_not_before() {
     for file in ["governor.db", "governor.db-wal", "governor.db-shm"] {
         let _absent = std::fs::remove_file(world.path(file));
     }
-    let empty: Vec<PathBuf> = groups.iter().map(|group| Path::new(group).with_file_name("ghost")).collect();
+    let empty: Vec<PathBuf> = groups
+        .iter()
+        .map(|group| Path::new(group).with_file_name("ghost"))
+        .collect();
     for dir in &empty {
         std::fs::create_dir(dir).unwrap();
     }
     world.start();
-    assert!(!empty.iter().any(|dir| dir.exists()), "empty groups go at the start");
+    assert!(
+        !empty.iter().any(|dir| dir.exists()),
+        "empty groups go at the start"
+    );
     assert!(groups.iter().all(exists), "a group in use stays");
-    assert!(groups_of(stranger.id()).contains("ffrtmp.slice"), "and nobody moved its process");
+    assert!(
+        groups_of(stranger.id()).contains("ffrtmp.slice"),
+        "and nobody moved its process"
+    );
     stranger.kill().unwrap();
     stranger.wait().unwrap();
-    eventually("the group to go with its last process", || (!groups.iter().any(exists)).then_some(()));
+    eventually("the group to go with its last process", || {
+        (!groups.iter().any(exists)).then_some(())
+    });
 }
 
 #[test]
@@ -120,19 +136,35 @@ fn a_frozen_process_stays_frozen_until_somebody_thaws_it() {
     group.write("cgroup.procs", &child.id().to_string());
     group.write("cgroup.freeze", "1");
     let events = || std::fs::read_to_string(group.0.join("cgroup.events")).unwrap();
-    eventually("the group to freeze", || events().contains("frozen 1").then_some(()));
+    eventually("the group to freeze", || {
+        events().contains("frozen 1").then_some(())
+    });
     world.start();
     let job = world.job(child.id());
     let why = job.report.placement.not_placed.clone().unwrap();
     assert!(why.contains("sits in the frozen group"), "{why}");
-    assert!(groups_of(child.id()).contains("ffrtmp-test-frozen"), "it was not moved");
+    assert!(
+        groups_of(child.id()).contains("ffrtmp-test-frozen"),
+        "it was not moved"
+    );
     assert!(events().contains("populated 1\nfrozen 1"), "{}", events());
     group.write("cgroup.freeze", "0");
     // Placements that failed are tried again.
     let placed = eventually("the placement after the thaw", || {
-        world.jobs().into_iter().find(|view| view.key == job.key && view.state == "governed")
+        world
+            .jobs()
+            .into_iter()
+            .find(|view| view.key == job.key && view.state == "governed")
     });
-    assert!(placed.report.limits.applied.iter().any(|one| one.limit == "cpu_max"), "{placed:#?}");
+    assert!(
+        placed
+            .report
+            .limits
+            .applied
+            .iter()
+            .any(|one| one.limit == "cpu_max"),
+        "{placed:#?}"
+    );
     end(&world, &mut child);
 }
 
@@ -158,12 +190,20 @@ fn a_threaded_group_inside_a_job_hinders_neither_restart_nor_clean_up() {
     std::fs::write(inner.join("cgroup.type"), "threaded").unwrap();
     std::fs::write(inner.join("cgroup.threads"), child.id().to_string()).unwrap();
     let refused = std::fs::read_to_string(inner.join("cgroup.procs")).unwrap_err();
-    assert_eq!(refused.raw_os_error(), Some(libc::EOPNOTSUPP), "this is a threaded group");
+    assert_eq!(
+        refused.raw_os_error(),
+        Some(libc::EOPNOTSUPP),
+        "this is a threaded group"
+    );
     world.stop(Signal::SIGKILL);
     world.start();
     assert_eq!(world.job(child.id()).key, job.key);
     assert!(groups_of(child.id()).contains("ffrtmp.slice"));
     let closed = end(&world, &mut child);
     assert_eq!(closed.report.signal, Some(9));
-    assert!(!inner.exists() && !job.report.placement.groups.iter().any(exists), "{:?}", closed.report);
+    assert!(
+        !inner.exists() && !job.report.placement.groups.iter().any(exists),
+        "{:?}",
+        closed.report
+    );
 }

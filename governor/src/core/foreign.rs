@@ -58,14 +58,21 @@ impl Patience {
 impl Governor {
     /// Somebody else moved a process of a job. The host is asked where it sits now, because by the time we hear of it
     /// the move may have been undone already, or been one into a group below the job's own.
-    pub(super) fn on_moved(&mut self, now_ns: u64, root: ProcessKey, moved: ForeignMove, effects: &mut Vec<Effect>) {
+    pub(super) fn on_moved(
+        &mut self,
+        now_ns: u64,
+        root: ProcessKey,
+        moved: ForeignMove,
+        effects: &mut Vec<Effect>,
+    ) {
         let Some(job) = self.advanced(root, Trigger::Moved) else {
             return;
         };
         let late_us = now_ns.saturating_sub(moved.at_ns) / 1_000;
         job.note(now_ns, format!("{}; noticed after {late_us} µs", told(&moved)));
         let ours = job.has_group() && matches!(job.state, State::Governed | State::Draining);
-        let restore = ours && job.on_foreign_move == OnForeignMove::Restore && job.patience_holds(now_ns, &moved);
+        let restore =
+            ours && job.on_foreign_move == OnForeignMove::Restore && job.patience_holds(now_ns, &moved);
         if ours {
             effects.push(Effect::Recheck {
                 key: root,

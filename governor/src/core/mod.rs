@@ -37,9 +37,9 @@ pub mod rule;
 mod answer;
 mod deadline;
 mod explain;
-mod foreign;
 #[cfg(test)]
 mod fixture;
+mod foreign;
 #[cfg(test)]
 mod history;
 mod process;

@@ -96,6 +96,8 @@ pub struct Plan {
     pub writes: Vec<Write>,
     /// Limits that cannot be enforced, a sentence each.
     pub warnings: Vec<String>,
+    /// What a limit leaves open even where it is in force: field of [`Limits`], and a sentence.
+    pub caveats: Vec<(&'static str, &'static str)>,
 }
 
 /// What a write ceiling leaves open under v1, where the writeback of buffered data is charged to the root group.
@@ -280,7 +282,7 @@ impl Draft<'_> {
         let limits_writes = disks.iter().any(DiskMax::limits_writes);
         let v1 = |home: usize| self.offers[home].version == Version::V1;
         if limits_writes && self.home(Controller::Io).is_some_and(v1) {
-            self.plan.warnings.push(V1_WRITES.to_owned());
+            self.plan.caveats.push(("io_max", V1_WRITES));
         }
         self.put("io_max", Controller::Io, |version| match version {
             Version::V2 => disks.iter().map(|disk| ("io.max", disk.as_v2())).collect(),
@@ -468,7 +470,7 @@ mod tests {
     fn on_hybrid_each_limit_goes_to_the_hierarchy_of_its_controller() {
         let plan = plan(&everything(), &hybrid(), DiskSharing::Bfq);
         assert_eq!(plan.joins, [0, 1, 2, 3, 4, 5]);
-        assert_eq!(plan.warnings, Vec::<String>::new(), "a ceiling on writes that says max limits none");
+        assert_eq!(plan.caveats, [], "a ceiling on writes that says max limits none");
         insta::assert_snapshot!(lines(&plan).join("\n"), @r"
         1 cpu.cfs_period_us = 100000 (cpu_max)
         1 cpu.cfs_quota_us = 20000 (cpu_max)
@@ -488,12 +490,9 @@ mod tests {
             io_max: Some("8:0 rbps=1; 8:16 wbps=1".to_owned()),
             ..Limits::default()
         };
-        assert_eq!(plan(&limits, &v1(), DiskSharing::Nobody).warnings, [V1_WRITES]);
-        assert!(
-            plan(&limits, &v2(&Controller::ALL), DiskSharing::Nobody)
-                .warnings
-                .is_empty()
-        );
+        let caveats = |offers: &[Offer]| plan(&limits, offers, DiskSharing::Nobody).caveats;
+        assert_eq!(caveats(&v1()), [("io_max", V1_WRITES)]);
+        assert_eq!(caveats(&v2(&Controller::ALL)), []);
     }
 
     #[test]

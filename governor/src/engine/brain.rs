@@ -232,7 +232,8 @@ mod tests {
         }
 
         fn recheck(&mut self, key: ProcessKey, process: ProcessKey, restore: bool) -> Whereabouts {
-            self.done.push(format!("recheck {} {} {restore}", key.pid, process.pid));
+            self.done
+                .push(format!("recheck {} {} {restore}", key.pid, process.pid));
             Whereabouts::default()
         }
 

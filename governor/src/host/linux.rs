@@ -4,15 +4,15 @@
 //! effect fail softly, never somebody else suffer it.
 
 use std::collections::HashMap;
-use std::io::Read;
 
 use ffrtmp_abi::ProcessKey;
 use ffrtmp_api::Limits;
 
 use super::cgroup::{CgroupError, Group, Leftover, Moved, Prepared, Tree, TreeOptions};
 use super::kernel::Kernel;
+use super::leaving::{events_of, still_leaving};
 use super::priority;
-use super::process::{Pinned, read_stat};
+use super::process::Pinned;
 use super::{Host, NotPlaced, Retire};
 use crate::control::types::JobView;
 use crate::core::event::{GroupUsage, PlaceOrder, Placement, Whereabouts, Whom};
@@ -246,7 +246,12 @@ impl Host for LinuxHost {
         if restore && !outside.is_empty() {
             // Children it had in the other group come along.
             let kernel = &self.kernel;
-            let members = || kernel.members_of(key).into_iter().filter(|one| *one != process.key());
+            let members = || {
+                kernel
+                    .members_of(key)
+                    .into_iter()
+                    .filter(|one| *one != process.key())
+            };
             match self.tree.place(group, &process, || members().collect()) {
                 Ok(moved) => {
                     found.restored = moved.pids.len();
@@ -339,30 +344,6 @@ impl Host for LinuxHost {
     fn drop_record(&mut self, key: ProcessKey) {
         self.kernel.remove(key);
     }
-}
-
-/// The group's `cgroup.events` while all that is left in it is on its way out. A group that holds a live process holds
-/// a stranger, and one on v1 alone has no such file; neither is waited for.
-fn still_leaving(group: &Group) -> Option<std::fs::File> {
-    let (events, text) = events_of(group)?;
-    let populated = text.lines().any(|line| line == "populated 1");
-    (populated && group.pids().is_ok_and(|pids| !pids.into_iter().any(is_alive))).then_some(events)
-}
-
-/// The group's `cgroup.events`, read; it reports changes after the reading. v1 alone has no such file.
-fn events_of(group: &Group) -> Option<(std::fs::File, String)> {
-    let path = group.dirs().first()?.path.join("cgroup.events");
-    let mut events = std::fs::File::open(path).ok()?;
-    let mut text = String::new();
-    events.read_to_string(&mut text).ok()?;
-    Some((events, text))
-}
-
-/// False for a process that has begun to exit.
-fn is_alive(pid: u32) -> bool {
-    /// `PF_EXITING` of include/linux/sched.h.
-    const PF_EXITING: u32 = 4;
-    read_stat(pid).is_ok_and(|stat| stat.flags & PF_EXITING == 0)
 }
 
 /// Names of the limits that only a control group can enforce.

@@ -10,6 +10,7 @@ use crate::core::event::{GroupUsage, PlaceOrder, Placement, Whereabouts, Whom};
 pub mod cgroup;
 pub mod file;
 pub mod kernel;
+mod leaving;
 pub mod linux;
 pub mod priority;
 pub mod process;

@@ -22,7 +22,9 @@ pub(crate) fn run(lines: usize) -> ! {
         }
         children.push(child(|| {
             // Every other child has one of its own, born outside as well if the timing is bad.
-            let grandchild = std::process::id().is_multiple_of(2).then(|| child(|| arrives(lines)));
+            let grandchild = std::process::id()
+                .is_multiple_of(2)
+                .then(|| child(|| arrives(lines)));
             let both = [arrives(lines), grandchild.is_none_or(succeeded)];
             both.into_iter().all(|fine| fine)
         }));

@@ -101,7 +101,9 @@ impl World {
                 self.opened.entry(key).or_default();
                 self.orders.push_back(effect);
             }
-            Effect::Retire { .. } | Effect::Recheck { .. } | Effect::Release { .. } => self.orders.push_back(effect),
+            Effect::Retire { .. } | Effect::Recheck { .. } | Effect::Release { .. } => {
+                self.orders.push_back(effect)
+            }
             Effect::Signal { key, .. } => {
                 assert!(self.may_signal.contains(&key), "nobody asked to end {key:?}");
             }

@@ -91,7 +91,9 @@ fn an_accepted_move_costs_the_limits_of_the_group_that_was_left() {
     ");
     let steps = stage.governor.explain(12, 4_000).expect("known").steps;
     assert!(
-        steps.iter().any(|step| step.what.ends_with("noticed after 86 µs")),
+        steps
+            .iter()
+            .any(|step| step.what.ends_with("noticed after 86 µs")),
         "{steps:?}"
     );
     // Somebody brought it back himself.
@@ -102,9 +104,18 @@ fn an_accepted_move_costs_the_limits_of_the_group_that_was_left() {
 #[test]
 fn a_child_that_is_moved_costs_the_first_process_no_limit() {
     let mut stage = accepted();
-    tell(&mut stage, 9_000, moved(ProcessKey::new(13, 5_000), 8_000), away());
+    tell(
+        &mut stage,
+        9_000,
+        moved(ProcessKey::new(13, 5_000), 8_000),
+        away(),
+    );
     assert_eq!(stage.view(ROOT).report.limits.applied.len(), 1);
-    assert!(warnings(&stage)[0].contains("pid 99 moved pid 13"), "{:?}", warnings(&stage));
+    assert!(
+        warnings(&stage)[0].contains("pid 99 moved pid 13"),
+        "{:?}",
+        warnings(&stage)
+    );
 }
 
 #[test]
@@ -128,8 +139,14 @@ fn what_cannot_be_brought_back_says_why() {
     };
     tell(&mut stage, 9_000, moved(ROOT, 8_000), found);
     let warnings = warnings(&stage);
-    assert_eq!(warnings[0], "pid 12 could not be moved back: device or resource busy");
-    assert!(warnings[2].starts_with("memory_max is not enforced: pid 99 "), "{warnings:?}");
+    assert_eq!(
+        warnings[0],
+        "pid 12 could not be moved back: device or resource busy"
+    );
+    assert!(
+        warnings[2].starts_with("memory_max is not enforced: pid 99 "),
+        "{warnings:?}"
+    );
 }
 
 #[test]
@@ -146,7 +163,10 @@ fn two_managers_that_insist_do_not_move_a_process_for_ever() {
         assert_eq!(words[0], "recheck 12 12 look");
         now += 2 * WINDOW_NS;
     }
-    let given_in = warnings(&stage).into_iter().filter(|text| text.contains("keeps moving")).count();
+    let given_in = warnings(&stage)
+        .into_iter()
+        .filter(|text| text.contains("keeps moving"))
+        .count();
     assert_eq!(given_in, 1, "{:?}", warnings(&stage));
     assert!(stage.view(ROOT).report.limits.applied.is_empty());
     // Whoever attaches anew wants it placed anew, and patience begins again.
@@ -158,7 +178,10 @@ fn two_managers_that_insist_do_not_move_a_process_for_ever() {
         .expect("attached");
     let placement = in_group(now);
     stage.at(now, Event::Placed { key: ROOT, placement });
-    assert_eq!(tell(&mut stage, now, moved(ROOT, now), back())[0], "recheck 12 12 restore");
+    assert_eq!(
+        tell(&mut stage, now, moved(ROOT, now), back())[0],
+        "recheck 12 12 restore"
+    );
 }
 
 #[test]

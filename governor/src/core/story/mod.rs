@@ -8,7 +8,9 @@ mod request;
 use ffrtmp_abi::ProcessKey;
 use ffrtmp_api::{JobId, LimitOutcome, Limits};
 
-use super::event::{Effect, Event, ForeignMove, GroupUsage, Killer, PlaceOrder, Placement, Whereabouts, Whom};
+use super::event::{
+    Effect, Event, ForeignMove, GroupUsage, Killer, PlaceOrder, Placement, Whereabouts, Whom,
+};
 use super::facts::{Found, ProcessFacts};
 use super::fixture::{
     TestRules, action, attach_request, exit, facts, limits, placed, restoring, settings, sums,

@@ -138,7 +138,9 @@ pub(super) fn advice(error: &IoError) -> &'static str {
         Some(libc::EBUSY) => {
             " (it passes controllers on to groups below it, and cgroup v2 lets no such group hold processes)"
         }
-        Some(libc::EOPNOTSUPP) => " (it is threaded or lies below a threaded group, see cgroup.type; name another base)",
+        Some(libc::EOPNOTSUPP) => {
+            " (it is threaded or lies below a threaded group, see cgroup.type; name another base)"
+        }
         Some(libc::EINVAL) => {
             " (the kernel lets nobody move this process: it is a kernel thread, or a real-time process where groups \
              have no real-time budget)"

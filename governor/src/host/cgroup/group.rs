@@ -195,6 +195,11 @@ impl Tree {
                 None => prepared.write(write),
             }
         }
+        for (limit, caveat) in plan.caveats {
+            if prepared.applied.iter().any(|outcome| outcome.limit == limit) {
+                prepared.warn(caveat.to_owned());
+            }
+        }
         Ok(prepared)
     }
 
