@@ -2,9 +2,11 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use ffrtmp_api::Report;
 
+use crate::eventually;
 use crate::world::{World, report_of};
 
 /// A loop device nobody else knows.
@@ -62,34 +64,62 @@ impl Drop for LoopDisk {
     }
 }
 
-/// Two jobs read the disk at once for some seconds, at weights 100 and 10. Gives what each of them got.
-pub fn rivals(world: &World, disk: &LoopDisk) -> (Report, Report) {
-    let script = format!(
-        "for i in 1 2 3 4; do while :; do dd if={} of=/dev/null bs=64k iflag=direct 2>/dev/null; done & done; wait",
-        disk.device()
-    );
-    let start = |weight: &str| {
-        let args = [
-            "run",
-            "--json",
-            "--timeout",
-            "5s",
-            "--io-weight",
-            weight,
-            "--",
-            "sh",
-            "-c",
-            &script,
-        ];
-        let mut command = world.ffrtmp(&args);
-        command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        command.spawn().expect("a rival")
-    };
-    let (heavy, light) = (start("100"), start("10"));
-    (
-        report_of(&heavy.wait_with_output().expect("a rival")),
-        report_of(&light.wait_with_output().expect("a rival")),
-    )
+/// What two jobs came to that wanted the same disk.
+#[derive(Debug)]
+pub struct Rivals {
+    /// Reports of the jobs at weights 100 and 10.
+    pub reports: [Report; 2],
+    /// Bytes each of them read while both were at it.
+    pub read: [u64; 2],
+}
+
+impl Rivals {
+    /// How many times as much the heavier one got.
+    pub fn ratio(&self) -> f64 {
+        self.read[0] as f64 / self.read[1].max(1) as f64
+    }
+
+    /// Lets two jobs read the disk at once for some seconds, at weights 100 and 10.
+    pub fn on(world: &World, disk: &LoopDisk) -> Self {
+        let script = format!(
+            "for i in 1 2 3 4; do while :; do dd if={} of=/dev/null bs=64k iflag=direct 2>/dev/null; done & done; wait",
+            disk.device()
+        );
+        let runs = [("heavy", "100"), ("light", "10")].map(|(name, weight)| {
+            let flags = [
+                "run",
+                "--json",
+                "--timeout",
+                "15s",
+                "--job-id",
+                name,
+                "--io-weight",
+                weight,
+            ];
+            let args = [&flags[..], &["--", "sh", "-c", &script]].concat();
+            let mut command = world.ffrtmp(&args);
+            command.stdout(Stdio::piped()).stderr(Stdio::piped());
+            command.spawn().expect("a rival")
+        });
+        let read = || {
+            let jobs = world.jobs();
+            ["heavy", "light"].map(|name| {
+                let job = jobs.iter().find(|job| job.report.job_id.as_str() == name)?;
+                job.report.usage.read_bytes.filter(|bytes| *bytes > 0)
+            })
+        };
+        let both = |[heavy, light]: [Option<u64>; 2]| Some([heavy?, light?]);
+        eventually("both to read", || both(read()));
+        // Whoever came first had the disk for himself until now.
+        std::thread::sleep(Duration::from_secs(1));
+        let before = both(read()).expect("figures of both");
+        std::thread::sleep(Duration::from_secs(4));
+        let after = both(read()).expect("figures of both");
+        Self {
+            reports: runs.map(|run| report_of(&run.wait_with_output().expect("a rival's report"))),
+            read: [after[0] - before[0], after[1] - before[1]],
+        }
+    }
 }
 
 fn run(program: &str, args: &[&str]) -> String {

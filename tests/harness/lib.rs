@@ -16,7 +16,7 @@ mod wait;
 mod workload;
 mod world;
 
-pub use disk::{LoopDisk, rivals};
+pub use disk::{LoopDisk, Rivals};
 pub use wait::eventually;
 pub use workload::{Workload, unique_name, zeroed_rusage};
 pub use world::{Options, World, bin, jobs_of, report_of};

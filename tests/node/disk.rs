@@ -3,7 +3,7 @@
 use ffrtmp_api::Report;
 use ffrtmp_governor::core::plan::V1_WRITES;
 use ffrtmp_tests::machine::unified;
-use ffrtmp_tests::{LoopDisk, World, report_of, rivals};
+use ffrtmp_tests::{LoopDisk, Rivals, World, report_of};
 
 /// Runs `dd` on the disk under these flags and gives its report and how many seconds it took.
 fn copy(world: &World, flags: &[&str], dd: &[&str]) -> (Report, f64) {
@@ -66,8 +66,8 @@ fn a_ceiling_for_a_disk_that_does_not_exist_is_a_warning() {
 fn a_bfq_disk_is_shared_by_weight() {
     let disk = LoopDisk::new(1024, "bfq");
     let world = World::new();
-    let (heavy, light) = rivals(&world, &disk);
-    for report in [&heavy, &light] {
+    let rivals = Rivals::on(&world, &disk);
+    for report in &rivals.reports {
         assert!(has(report, "io_weight"), "{:?}", report.limits);
         assert!(
             report
@@ -77,10 +77,12 @@ fn a_bfq_disk_is_shared_by_weight() {
                 .any(|one| one.target.contains("bfq.weight"))
         );
     }
-    let (more, less) = (heavy.usage.read_bytes.unwrap(), light.usage.read_bytes.unwrap());
-    let ratio = more as f64 / less as f64;
-    println!("weights 100 and 10 on BFQ: {more} and {less} bytes, {ratio:.1} to 1");
-    assert!(ratio > 3.0, "{ratio:.2} to 1");
+    println!(
+        "weights 100 and 10 on BFQ: {:?} bytes, {:.1} to 1",
+        rivals.read,
+        rivals.ratio()
+    );
+    assert!(rivals.ratio() > 3.0, "{:?}", rivals.read);
 }
 
 #[test]

@@ -244,7 +244,7 @@ pub struct Placement {
     /// When the last move was done, boot-time clock, ns; 0 when nothing was moved.
     pub at_ns: u64,
     /// What the first process was before anything was changed; `None` when that could not be noted.
-    pub origin: Option<Origin>,
+    pub origin: Option<Box<Origin>>,
 }
 
 /// How a first process ended.

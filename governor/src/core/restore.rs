@@ -55,7 +55,7 @@ impl Governor {
                 .placement
                 .placed_in_us
                 .map_or(0, |us| job.origin_ns.saturating_add(us.saturating_mul(1_000))),
-            origin: remembered.origin.clone(),
+            origin: remembered.origin.clone().map(Box::new),
         };
         for warning in &report.limits.warnings {
             job.warnings.push(warning.clone());

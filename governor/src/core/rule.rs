@@ -45,7 +45,6 @@ pub enum OnForeignMove {
 
 impl OnForeignMove {
     /// True for what holds when nothing is said.
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "the form that serde calls")]
     pub fn is_default(&self) -> bool {
         *self == Self::default()
     }

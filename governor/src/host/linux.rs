@@ -201,7 +201,7 @@ impl Host for LinuxHost {
             asked: Limits::default(),
         });
         placed.asked = order.limits.clone();
-        placement.origin.clone_from(&placed.origin);
+        placement.origin = placed.origin.clone().map(Box::new);
         let attributes = priority::apply(&process, &order.limits);
         placement.applied = attributes.applied;
         placement.warnings = attributes.warnings;

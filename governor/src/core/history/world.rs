@@ -102,7 +102,7 @@ impl World {
                 self.orders.push_back(effect);
             }
             Effect::Retire { .. } | Effect::Recheck { .. } | Effect::Release { .. } => {
-                self.orders.push_back(effect)
+                self.orders.push_back(effect);
             }
             Effect::Signal { key, .. } => {
                 assert!(self.may_signal.contains(&key), "nobody asked to end {key:?}");

@@ -229,7 +229,7 @@ fn the_origin_and_the_policy_outlive_a_restart() {
         ..Default::default()
     };
     let placement = Placement {
-        origin: Some(origin.clone()),
+        origin: Some(Box::new(origin.clone())),
         ..in_group(3_000)
     };
     first.at(3_000, Event::Placed { key: ROOT, placement });
