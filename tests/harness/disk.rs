@@ -43,6 +43,9 @@ impl LoopDisk {
         if scheduler == "bfq" {
             // By default BFQ raises whoever is new for some seconds, which would hide the weights of a short test.
             std::fs::write(block.join("queue/iosched/low_latency"), "0").expect("low_latency");
+            // On a busy machine a reader is often late with its next request; BFQ shall wait for it.
+            std::fs::write(block.join("queue/iosched/strict_guarantees"), "1").expect("strict_guarantees");
+            std::fs::write(block.join("queue/iosched/slice_idle_us"), "100000").expect("slice_idle_us");
         }
         disk
     }
@@ -82,7 +85,7 @@ impl Rivals {
     /// Lets two jobs read the disk at once for some seconds, at weights 100 and 10.
     pub fn on(world: &World, disk: &LoopDisk) -> Self {
         let script = format!(
-            "for i in 1 2 3 4; do while :; do dd if={} of=/dev/null bs=64k iflag=direct 2>/dev/null; done & done; wait",
+            "for i in 1 2 3 4; do while :; do dd if={} of=/dev/null bs=1M iflag=direct 2>/dev/null; done & done; wait",
             disk.device()
         );
         let runs = [("heavy", "100"), ("light", "10")].map(|(name, weight)| {
@@ -91,6 +94,9 @@ impl Rivals {
                 "--json",
                 "--timeout",
                 "15s",
+                // The disk shall be what is short, not the CPU: others may be busy here.
+                "--nice",
+                "-10",
                 "--job-id",
                 name,
                 "--io-weight",

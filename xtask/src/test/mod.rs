@@ -47,7 +47,7 @@ pub(crate) const KERNEL_SUITES: &[KernelSuite] = &[
         package: "ffrtmp-tests",
         test: "guest",
         guest_only: true,
-        vm_limit_sec: 300,
+        vm_limit_sec: 600,
     },
 ];
 
