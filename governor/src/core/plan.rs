@@ -279,9 +279,8 @@ impl Draft<'_> {
             Ok(disks) => disks,
             Err(why) => return self.refuse("io_max", why),
         };
-        let limits_writes = disks.iter().any(DiskMax::limits_writes);
-        let v1 = |home: usize| self.offers[home].version == Version::V1;
-        if limits_writes && self.home(Controller::Io).is_some_and(v1) {
+        let home = self.home(Controller::Io).map(|home| self.offers[home].version);
+        if home == Some(Version::V1) && disks.iter().any(DiskMax::limits_writes) {
             self.plan.caveats.push(("io_max", V1_WRITES));
         }
         self.put("io_max", Controller::Io, |version| match version {
@@ -325,9 +324,8 @@ const CEILINGS: [Ceiling; 4] = [
 
 impl DiskMax {
     fn limits_writes(&self) -> bool {
-        self.ceilings
-            .iter()
-            .any(|(ceiling, value)| ceiling.v2.starts_with('w') && value.is_some())
+        let mut ceilings = self.ceilings.iter();
+        ceilings.any(|(ceiling, value)| ceiling.v2.starts_with('w') && value.is_some())
     }
 
     fn as_v2(&self) -> String {
