@@ -15,6 +15,7 @@ pub mod linux;
 pub mod priority;
 pub mod process;
 pub mod procfs;
+pub mod realtime;
 pub mod spawn;
 
 /// A placement that did not happen, with what took effect all the same.
