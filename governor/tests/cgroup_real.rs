@@ -618,7 +618,10 @@ fn a_threaded_group_above_refuses_with_what_it_is() {
     // Reading who is in use must not fail on groups that have no list of processes.
     let (live, left) = bench.tree.adopt_leftovers().unwrap();
     assert_eq!((live.len(), left.len()), (usize::from(placed.is_ok()), 0));
-    bench.finish(&prepared);
+    // Where nothing took it in, the group was empty and is gone by now.
+    if placed.is_ok() {
+        bench.finish(&prepared);
+    }
     let _removed = std::fs::remove_dir(class);
 }
 
