@@ -6,7 +6,7 @@ use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork};
 
 /// Enough to span the move on an idle machine; a thousand of these run one after the other.
-const CHILDREN_MAX: usize = 10;
+const CHILDREN_MAX: usize = 16;
 /// Emulated machines are slow, and nothing here is hurried: it ends as soon as all are inside.
 const PATIENCE: Duration = Duration::from_secs(20);
 
