@@ -26,6 +26,7 @@ use ffrtmp_governor::control::types::{
     Released, RequestError, Status,
 };
 use ffrtmp_governor::core::facts::Found;
+use ffrtmp_governor::core::rule::OnForeignMove;
 use jiff::Timestamp;
 use tokio::sync::mpsc;
 
@@ -149,6 +150,8 @@ fn job(id: &str, pid: u32) -> JobView {
         uid: 1000,
         state: "running".to_owned(),
         live: 1,
+        on_foreign_move: OnForeignMove::Accept,
+        origin: None,
         report: Report {
             job_id: JobId::parse(id).unwrap(),
             pid,

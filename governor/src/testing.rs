@@ -15,6 +15,7 @@ use crate::control::types::{
     ReleaseRequest, Released, RequestError, Status,
 };
 use crate::core::facts::Found;
+use crate::core::rule::OnForeignMove;
 use crate::engine::handle::{Command, EngineHandle, SaveOrder};
 
 /// A live job.
@@ -25,6 +26,8 @@ pub(crate) fn live_job(pid: u32, start: u64, uid: u32, job_id: &str) -> JobView 
         uid,
         state: "placed".to_owned(),
         live: 1,
+        on_foreign_move: OnForeignMove::Accept,
+        origin: None,
         report: Report {
             job_id: JobId::parse(job_id).unwrap(),
             pid,

@@ -9,13 +9,16 @@
     reason = "a harness that cannot set the stage must fail the test"
 )]
 
+mod disk;
 pub mod fuzz;
+pub mod machine;
 mod nginx;
 mod wait;
 mod workload;
 mod world;
 
+pub use disk::{LoopDisk, Rivals};
 pub use nginx::{Nginx, Publisher};
 pub use wait::eventually;
 pub use workload::{Workload, unique_name, zeroed_rusage};
-pub use world::{Options, World, bin, jobs_of};
+pub use world::{Options, World, bin, jobs_of, report_of};

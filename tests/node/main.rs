@@ -11,12 +11,17 @@
 mod adoption;
 mod attach;
 mod bad_input;
+mod closure;
 mod containers;
+mod disk;
 mod edge;
 mod examples;
 mod exits;
+mod foreign;
 mod jobs;
+mod limits;
 mod placement;
 mod run;
 mod storm;
+mod tree;
 mod watch;

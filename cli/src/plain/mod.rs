@@ -18,7 +18,7 @@ use ffrtmp_governor::control::types::{
 };
 use ffrtmp_governor::core::facts::{Found, ProcessFacts};
 use ffrtmp_governor::core::redact::Redactor;
-use ffrtmp_governor::core::rule::Needs;
+use ffrtmp_governor::core::rule::{Needs, OnForeignMove};
 use ffrtmp_governor::host::process::{Pinned, ProcessError, read_stat, same_start, tick_ns};
 use ffrtmp_governor::host::procfs::{is_kernel_thread, read_facts};
 use jiff::{SignedDuration, Timestamp};
@@ -273,6 +273,8 @@ fn view_of(
         uid: facts.uid,
         state: "running".to_owned(),
         live: 1,
+        on_foreign_move: OnForeignMove::Accept,
+        origin: None,
         report: Report {
             job_id: request.job_id.clone().unwrap_or_else(JobId::unknown),
             pid: request.pid,

@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::at::{At, Quantity, SwitchOrList};
-use crate::core::rule::PlacementMode;
+use crate::core::rule::{OnForeignMove, PlacementMode};
 
 type Texts = Option<Vec<At<String>>>;
 type Numbers = Option<Vec<At<i64>>>;
@@ -141,7 +141,7 @@ pub(super) struct RawRule {
     /// Whether the jobs count towards the SLA. Default false.
     pub(super) sla_eligible: Option<bool>,
     /// What is done when somebody else moves a job to another group. Default accept.
-    pub(super) on_foreign_move: Option<At<OnForeignMove>>,
+    pub(super) on_foreign_move: Option<OnForeignMove>,
 }
 
 /// When a rule acts.
@@ -152,16 +152,6 @@ pub(super) enum Admission {
     Event,
     /// Before the first instruction. Not available yet.
     Gate,
-}
-
-/// What is done about moves by others.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum OnForeignMove {
-    /// It is recorded.
-    Accept,
-    /// The job is moved back. Not available yet.
-    Restore,
 }
 
 /// Limits and filters of one program.

@@ -5,7 +5,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::core::facts::Found;
-use crate::core::rule::PlacementMode;
+use crate::core::origin::Origin;
+use crate::core::rule::{OnForeignMove, PlacementMode};
 
 /// Largest request body, bytes. A rules file of this size has about 10,000 rules.
 pub const BODY_MAX: usize = 1 << 20;
@@ -98,6 +99,12 @@ pub struct JobView {
     pub state: String,
     /// Live processes.
     pub live: u32,
+    /// What is done when somebody else moves it.
+    #[serde(default, skip_serializing_if = "OnForeignMove::is_default")]
+    pub on_foreign_move: OnForeignMove,
+    /// What its first process was before anything was changed: a release puts that back, after a restart too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<Origin>,
     /// The record so far.
     pub report: Report,
 }

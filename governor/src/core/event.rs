@@ -7,6 +7,7 @@ use ffrtmp_abi::ProcessKey;
 use ffrtmp_api::{LimitOutcome, Limits};
 
 use super::facts::ProcessFacts;
+use super::origin::Origin;
 use super::rule::{PlacementMode, RuleSet};
 use crate::control::types::{Happened, JobView};
 
@@ -70,12 +71,17 @@ pub enum Event {
     Moved {
         /// The job.
         root: ProcessKey,
-        /// The process.
-        pid: u32,
-        /// Hierarchy number, 0 for v2.
-        hierarchy: u32,
-        /// Who moved it.
-        mover: u32,
+        /// What was seen.
+        moved: ForeignMove,
+    },
+    /// The host looked where a process sits that somebody else moved.
+    Rechecked {
+        /// The job.
+        key: ProcessKey,
+        /// The move that made us look.
+        moved: ForeignMove,
+        /// What it found.
+        found: Whereabouts,
     },
     /// A placement was undone.
     Released {
@@ -124,6 +130,16 @@ pub enum Effect {
     Retire {
         /// The job.
         key: ProcessKey,
+    },
+    /// Look where a process sits that somebody else moved, and bring the job back into its group if told to. Answered by
+    /// `Rechecked`.
+    Recheck {
+        /// The job.
+        key: ProcessKey,
+        /// The move.
+        moved: ForeignMove,
+        /// Whether it is undone.
+        restore: bool,
     },
     /// Put everything back as it was. Answered by `Released`.
     Release {
@@ -192,6 +208,30 @@ pub struct PlaceOrder {
     pub mode: PlacementMode,
 }
 
+/// A move of one of our processes by somebody else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ForeignMove {
+    /// The process.
+    pub process: ProcessKey,
+    /// Hierarchy number, 0 for v2.
+    pub hierarchy: u32,
+    /// Pid of whoever moved it.
+    pub mover: u32,
+    /// When, boot-time clock, ns.
+    pub at_ns: u64,
+}
+
+/// Where a process of a job sits.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Whereabouts {
+    /// The job's groups it is neither in nor below.
+    pub outside: Vec<String>,
+    /// How many processes were brought back.
+    pub restored: usize,
+    /// Why the process could not be brought back, where that was tried.
+    pub failed: Option<String>,
+}
+
 /// What a placement did.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Placement {
@@ -203,6 +243,8 @@ pub struct Placement {
     pub warnings: Vec<String>,
     /// When the last move was done, boot-time clock, ns; 0 when nothing was moved.
     pub at_ns: u64,
+    /// What the first process was before anything was changed; `None` when that could not be noted.
+    pub origin: Option<Box<Origin>>,
 }
 
 /// How a first process ended.

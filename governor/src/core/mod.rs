@@ -28,6 +28,7 @@ pub mod event;
 pub mod exit;
 pub mod facts;
 pub mod job;
+pub mod origin;
 pub mod plan;
 pub mod readback;
 pub mod redact;
@@ -38,6 +39,7 @@ mod deadline;
 mod explain;
 #[cfg(test)]
 mod fixture;
+mod foreign;
 #[cfg(test)]
 mod history;
 mod observe;
@@ -180,13 +182,9 @@ impl Governor {
             Event::Retired { key, group, warnings } => {
                 self.on_retired(now_ns, key, group, &warnings, effects);
             }
-            Event::Moved {
-                root,
-                pid,
-                hierarchy,
-                mover,
-            } => {
-                self.on_moved(now_ns, root, (pid, hierarchy, mover), effects);
+            Event::Moved { root, moved } => self.on_moved(now_ns, root, moved, effects),
+            Event::Rechecked { key, moved, found } => {
+                self.on_rechecked(now_ns, key, &moved, found, effects);
             }
             Event::Released {
                 key,

@@ -9,11 +9,12 @@ use super::deadline::{Due, ended_young};
 use super::event::{Effect, ExitFacts, KernelUsage, PlaceOrder, Placement};
 use super::explain::appearance;
 use super::facts::{Found, ProcessFacts};
+use super::foreign::Patience;
 use super::job::{State, Trigger};
 use super::observe::{follow, mode};
 use super::record::{Job, Notes};
 use super::redact::{Redactor, harmless};
-use super::rule::{Action, Decision, PlacementMode};
+use super::rule::{Action, Decision, OnForeignMove, PlacementMode};
 use super::{Early, Governor, Ignored, exit};
 use crate::control::types::Happened;
 
@@ -26,6 +27,7 @@ pub(super) struct Opening {
     pub(super) placement: Option<PlacementMode>,
     pub(super) intent: Intent,
     pub(super) sla_eligible: bool,
+    pub(super) on_foreign_move: OnForeignMove,
     /// Arguments, where the request knows them better than the process does.
     pub(super) command: Option<Vec<String>>,
 }
@@ -97,6 +99,7 @@ impl Governor {
             placement: action.placement,
             intent: action.intent,
             sla_eligible: action.sla_eligible,
+            on_foreign_move: action.on_foreign_move,
             command: None,
         };
         self.open(now_ns, facts, opening, effects);
@@ -235,24 +238,6 @@ impl Governor {
         }
     }
 
-    pub(super) fn on_moved(
-        &mut self,
-        now_ns: u64,
-        root: ProcessKey,
-        (pid, hierarchy, mover): (u32, u32, u32),
-        effects: &mut Vec<Effect>,
-    ) {
-        let Some(job) = self.advanced(root, Trigger::Moved) else {
-            return;
-        };
-        let warning = format!(
-            "pid {mover} moved pid {pid} to another group in hierarchy {hierarchy}; limits there may no longer hold"
-        );
-        job.note(now_ns, warning.clone());
-        job.warnings.push_new(warning);
-        self.publish(root, Happened::Moved, effects);
-    }
-
     pub(super) fn on_exited(
         &mut self,
         now_ns: u64,
@@ -377,6 +362,9 @@ pub(super) fn new_job(now_ns: u64, facts: &ProcessFacts, opening: Opening, redac
         limits: opening.limits,
         intent: opening.intent,
         sla_eligible: opening.sla_eligible,
+        on_foreign_move: opening.on_foreign_move,
+        patience: Patience::default(),
+        outside: Vec::new(),
         mode: mode(opening.placement, facts),
         state: State::New,
         placement: Placement::default(),

@@ -8,8 +8,9 @@ use ffrtmp_api::{ExitReason, Intent, JobId, Limits};
 use super::event::{ExitFacts, GroupUsage, KernelUsage, Placement};
 use super::exit::{self, Circumstances, EndOrder, GroupMemory};
 use super::facts::Found;
+use super::foreign::Patience;
 use super::job::{State, Trigger};
-use super::rule::PlacementMode;
+use super::rule::{OnForeignMove, PlacementMode};
 use crate::control::types::ExplainStep;
 
 /// How many steps and how many warnings of one job are kept. A job that somebody moves back and forth all day must
@@ -76,6 +77,10 @@ pub(super) struct Job {
     pub(super) limits: Limits,
     pub(super) intent: Intent,
     pub(super) sla_eligible: bool,
+    pub(super) on_foreign_move: OnForeignMove,
+    pub(super) patience: Patience,
+    /// The job's groups that its first process was moved out of.
+    pub(super) outside: Vec<String>,
     /// What is wanted; what came of it is `placement`, `not_placed` and `released`.
     pub(super) mode: PlacementMode,
     pub(super) state: State,
@@ -140,11 +145,14 @@ impl Job {
         }
         self.placement = placement;
         self.released = false;
+        self.patience = Patience::default();
+        self.outside.clear();
     }
 
     /// Forgets a placement that was undone.
     pub(super) fn drop_placement(&mut self) {
         self.placement = Placement::default();
+        self.outside.clear();
         self.released = true;
     }
 
@@ -161,7 +169,7 @@ impl Job {
     /// Why its first process ended; `None` while it lives.
     pub(super) fn reason(&self) -> Option<ExitReason> {
         let exit = self.exit.as_ref()?;
-        let in_force = |name: &str| self.placement.applied.iter().any(|limit| limit.limit == name);
+        let in_force = |name: &str| self.in_force().any(|limit| limit.limit == name);
         Some(exit::classify(
             exit,
             &Circumstances {

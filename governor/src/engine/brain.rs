@@ -148,6 +148,10 @@ impl<H: Host> Brain<H> {
                     }
                 };
             }
+            Effect::Recheck { key, moved, restore } => {
+                let found = self.host.recheck(key, moved.process, restore);
+                return Some(Event::Rechecked { key, moved, found });
+            }
             Effect::Release { key } => {
                 let (undone, warnings) = self.host.release(key);
                 if let Some(view) = self.core.view(key) {
@@ -186,7 +190,7 @@ mod tests {
 
     use super::*;
     use crate::core::CoreSettings;
-    use crate::core::event::{ExitFacts, GroupUsage, KernelUsage, PlaceOrder, Placement, Whom};
+    use crate::core::event::{ExitFacts, GroupUsage, KernelUsage, PlaceOrder, Placement, Whereabouts, Whom};
     use crate::core::facts::{Found, ProcessFacts};
     use crate::core::rule::RuleSet;
 
@@ -225,6 +229,12 @@ mod tests {
                     warnings: Vec::new(),
                 },
             }
+        }
+
+        fn recheck(&mut self, key: ProcessKey, process: ProcessKey, restore: bool) -> Whereabouts {
+            self.done
+                .push(format!("recheck {} {} {restore}", key.pid, process.pid));
+            Whereabouts::default()
         }
 
         fn release(&mut self, key: ProcessKey) -> (Vec<String>, Vec<String>) {

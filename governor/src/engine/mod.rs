@@ -118,6 +118,7 @@ impl Engine {
         let mut worker = Worker::new(brain, commands, wake, options.discover)?;
         worker.restore(&options.restore);
         worker.sync_filter();
+        worker.watch_leftovers();
         let thread = std::thread::Builder::new()
             .name("engine".to_owned())
             .spawn(move || worker.run())?;
@@ -295,7 +296,26 @@ impl Worker {
                 self.forget(&events);
                 self.brain.perform(vec![Effect::Retire { key }]);
             }
+            Some(Watched::Leftover(events)) => {
+                self.forget(&events);
+                self.watch_leftovers();
+            }
             None => {}
+        }
+    }
+
+    /// Removes what an earlier governor left and nobody needs, and waits for the rest to empty.
+    fn watch_leftovers(&mut self) {
+        // The others are looked at as well, and watched anew.
+        for events in self.watchdog.take_leftovers() {
+            self.forget(&events);
+        }
+        for events in self.brain.host.sweep_leftovers() {
+            let changed = EpollEvent::new(EpollFlags::EPOLLPRI, self.watchdog.next_token());
+            match self.epoll.add(&events, changed) {
+                Ok(()) => self.watchdog.add(Watched::Leftover(events)),
+                Err(error) => tracing::warn!(%error, "cannot wait for an earlier governor's group to empty"),
+            }
         }
     }
 

@@ -106,7 +106,7 @@ impl Worker {
             let key = job.key.0;
             let row = rows.iter().find(|row| row.key == key);
             let followed = row.is_some_and(|row| self.admit(row, 0).is_ok());
-            self.brain.host.restore(key, &job.report.placement.groups);
+            self.brain.host.restore(job);
             let now = clock::boot_ns();
             let mut effects = Vec::new();
             self.brain.core.restore(now, job, &mut effects);

@@ -16,6 +16,8 @@ pub(super) enum Watched {
     Process(Pinned),
     /// `cgroup.events` of a job's group whose last process is leaving.
     Group(ProcessKey, std::fs::File),
+    /// `cgroup.events` of a group that an earlier governor left and no job claims.
+    Leftover(std::fs::File),
 }
 
 /// Descriptors by epoll token.
@@ -43,6 +45,18 @@ impl Watchdog {
     pub(super) fn add(&mut self, watched: Watched) {
         self.watched.insert(self.next, watched);
         self.next += 1;
+    }
+
+    /// Gives back every descriptor of an earlier governor's group.
+    pub(super) fn take_leftovers(&mut self) -> Vec<std::fs::File> {
+        let leftovers = self
+            .watched
+            .extract_if(|_, watched| matches!(watched, Watched::Leftover(_)));
+        let file = |(_, watched)| match watched {
+            Watched::Leftover(events) => Some(events),
+            Watched::Process(_) | Watched::Group(..) => None,
+        };
+        leftovers.filter_map(file).collect()
     }
 
     /// Gives a descriptor back.

@@ -4,17 +4,19 @@
 //! effect fail softly, never somebody else suffer it.
 
 use std::collections::HashMap;
-use std::io::Read;
 
 use ffrtmp_abi::ProcessKey;
 use ffrtmp_api::Limits;
 
-use super::cgroup::{CgroupError, Group, Leftover, Origin, Prepared, Tree, TreeOptions};
+use super::cgroup::{CgroupError, Group, Leftover, Moved, Prepared, Tree, TreeOptions};
 use super::kernel::Kernel;
+use super::leaving::{events_of, still_leaving};
 use super::priority;
-use super::process::{Pinned, read_stat};
+use super::process::Pinned;
 use super::{Host, NotPlaced, Retire};
-use crate::core::event::{GroupUsage, PlaceOrder, Placement, Whom};
+use crate::control::types::JobView;
+use crate::core::event::{GroupUsage, PlaceOrder, Placement, Whereabouts, Whom};
+use crate::core::origin::Origin;
 use crate::core::plan::not_enforced;
 use crate::core::rule::PlacementMode;
 use crate::engine::clock;
@@ -65,21 +67,40 @@ impl LinuxHost {
         self.tree.describe()
     }
 
-    /// Learns of a group that an earlier governor made for a job it left open. Where the job came from is not known any
-    /// more, so it cannot be released.
-    pub fn restore(&mut self, key: ProcessKey, paths: &[String]) {
+    /// Learns what an earlier governor did to a job it left open, as the ledger tells it.
+    pub fn restore(&mut self, job: &JobView) {
+        let paths = &job.report.placement.groups;
         let ours = |leftover: &mut Leftover| leftover.group.paths().iter().any(|path| paths.contains(path));
-        let found = self.leftovers.extract_if(.., ours).next();
-        if let Some(leftover) = found {
-            self.placed.insert(
-                key,
-                Placed {
-                    group: Some(leftover.group),
-                    origin: None,
-                    asked: Limits::default(),
-                },
-            );
+        let group = self
+            .leftovers
+            .extract_if(.., ours)
+            .next()
+            .map(|leftover| leftover.group);
+        if group.is_some() || job.origin.is_some() {
+            let placed = Placed {
+                group,
+                origin: job.origin.clone(),
+                asked: job.report.limits.asked.clone(),
+            };
+            self.placed.insert(job.key.0, placed);
         }
+    }
+
+    /// Removes groups of an earlier governor that no job claimed and that are empty by now. Gives a file for each one that
+    /// is not, which reports when that changes. A tree of v1 alone has no such file; there the next start removes them.
+    pub fn sweep_leftovers(&mut self) -> Vec<std::fs::File> {
+        let tree = &self.tree;
+        let mut files = Vec::new();
+        self.leftovers.retain(|leftover| {
+            // Read before the look at the group, so that a change after the look is reported.
+            let events = events_of(&leftover.group);
+            let kept = tree.in_use(&leftover.group) || !tree.retire(&leftover.group).left.is_empty();
+            if kept {
+                files.extend(events.map(|(file, _)| file));
+            }
+            kept
+        });
+        files
     }
 
     /// Removes our empty directories; called when an engine ends.
@@ -93,8 +114,8 @@ impl LinuxHost {
         process: &Pinned,
         mut placement: Placement,
     ) -> Result<Placement, NotPlaced> {
-        let mut prepared = match self.tree.prepare(&order.class, &order.name, &order.limits) {
-            Ok(prepared) => prepared,
+        let (mut prepared, moved) = match self.make_and_fill(order, process) {
+            Ok(done) => done,
             Err(error) => {
                 if let CgroupError::Create(refused) = &error {
                     // The words that users of the predecessor know to look for.
@@ -105,22 +126,6 @@ impl LinuxHost {
                         .warnings
                         .extend(limits.map(|limit| not_enforced(limit, "there is no group for it")));
                 }
-                return Err(not_placed(&error, placement));
-            }
-        };
-        let key = order.key;
-        let kernel = &self.kernel;
-        let children = || {
-            kernel
-                .members_of(key)
-                .into_iter()
-                .filter(|child| *child != key)
-                .collect()
-        };
-        let moved = match self.tree.place(&prepared.group, process, children) {
-            Ok(moved) => moved,
-            Err(error) => {
-                self.tree.retire(&prepared.group);
                 return Err(not_placed(&error, placement));
             }
         };
@@ -137,13 +142,36 @@ impl LinuxHost {
         placement
             .warnings
             .extend(warnings.into_iter().chain(moved.warnings));
-        if let Some(placed) = self.placed.get_mut(&key)
+        if let Some(placed) = self.placed.get_mut(&order.key)
             && let Some(earlier) = placed.group.replace(group)
         {
             self.tree.retire(&earlier);
         }
-        self.leave_leftover(key.pid);
+        self.leave_leftover(order.key.pid);
         Ok(placement)
+    }
+
+    /// A group under its limits with the job's processes in it. A group that somebody removed before it was used is made
+    /// once more.
+    fn make_and_fill(&self, order: &PlaceOrder, process: &Pinned) -> Result<(Prepared, Moved), CgroupError> {
+        let key = order.key;
+        let children = || {
+            let members = self.kernel.members_of(key).into_iter();
+            members.filter(|child| *child != key).collect()
+        };
+        let mut again = true;
+        loop {
+            let prepared = self.tree.prepare(&order.class, &order.name, &order.limits)?;
+            match self.tree.place(&prepared.group, process, children) {
+                Ok(moved) => return Ok((prepared, moved)),
+                Err(error) => {
+                    self.tree.retire(&prepared.group);
+                    if !(error.is_vanished() && std::mem::take(&mut again)) {
+                        return Err(error);
+                    }
+                }
+            }
+        }
     }
 
     /// A group of an earlier governor is removed once its processes sit in one of ours.
@@ -162,28 +190,29 @@ impl Host for LinuxHost {
             Ok(process) => process,
             Err(error) => return Err(not_placed(&error.into(), placement)),
         };
-        if !self.placed.contains_key(&order.key) {
-            let origin = match self.tree.origin(&process) {
-                Ok(origin) => origin,
-                Err(error) => return Err(not_placed(&error, placement)),
-            };
-            self.placed.insert(
-                order.key,
-                Placed {
-                    group: None,
-                    origin: Some(origin),
-                    asked: Limits::default(),
-                },
-            );
-        }
-        if let Some(placed) = self.placed.get_mut(&order.key) {
-            placed.asked = order.limits.clone();
-        }
+        let now = match self.tree.origin(&process) {
+            Ok(now) => now,
+            Err(error) => return Err(not_placed(&error, placement)),
+        };
+        let frozen = self.tree.frozen(&now);
+        let placed = self.placed.entry(order.key).or_insert(Placed {
+            group: None,
+            origin: Some(now),
+            asked: Limits::default(),
+        });
+        placed.asked = order.limits.clone();
+        placement.origin = placed.origin.clone().map(Box::new);
         let attributes = priority::apply(&process, &order.limits);
         placement.applied = attributes.applied;
         placement.warnings = attributes.warnings;
         match order.mode {
-            PlacementMode::Place => self.place_in_group(order, &process, placement),
+            PlacementMode::Place => match frozen {
+                Some(path) => {
+                    let pid = process.pid();
+                    Err(not_placed(&CgroupError::Frozen { pid, path }, placement))
+                }
+                None => self.place_in_group(order, &process, placement),
+            },
             PlacementMode::Scope => Err(NotPlaced {
                 why: "placement scope needs systemd units, which this version does not make; use place"
                     .to_owned(),
@@ -199,6 +228,43 @@ impl Host for LinuxHost {
                 Ok(placement)
             }
         }
+    }
+
+    fn recheck(&mut self, key: ProcessKey, process: ProcessKey, restore: bool) -> Whereabouts {
+        let mut found = Whereabouts::default();
+        let Some(Placed {
+            group: Some(group), ..
+        }) = self.placed.get(&key)
+        else {
+            return found;
+        };
+        // One that ended sits nowhere.
+        let Ok(process) = Pinned::open(process) else {
+            return found;
+        };
+        let mut outside = self.tree.outside(group, &process);
+        if restore && !outside.is_empty() {
+            // Children it had in the other group come along.
+            let kernel = &self.kernel;
+            let members = || {
+                kernel
+                    .members_of(key)
+                    .into_iter()
+                    .filter(|one| *one != process.key())
+            };
+            match self.tree.place(group, &process, || members().collect()) {
+                Ok(moved) => {
+                    found.restored = moved.pids.len();
+                    let reasons = moved.refused.into_iter().map(|(_, why)| why);
+                    found.failed = reasons.chain(moved.warnings).next();
+                }
+                Err(error) if error.is_gone() => {}
+                Err(error) => found.failed = Some(chain(&error)),
+            }
+            outside = self.tree.outside(group, &process);
+        }
+        found.outside = outside.iter().map(|path| path.display().to_string()).collect();
+        found
     }
 
     fn retire(&mut self, key: ProcessKey) -> Retire {
@@ -278,24 +344,6 @@ impl Host for LinuxHost {
     fn drop_record(&mut self, key: ProcessKey) {
         self.kernel.remove(key);
     }
-}
-
-/// The group's `cgroup.events` while all that is left in it is on its way out. A group that holds a live process holds
-/// a stranger, and one on v1 alone has no such file; neither is waited for.
-fn still_leaving(group: &Group) -> Option<std::fs::File> {
-    let path = group.dirs().first()?.path.join("cgroup.events");
-    let mut events = std::fs::File::open(path).ok()?;
-    let mut text = String::new();
-    events.read_to_string(&mut text).ok()?;
-    let populated = text.lines().any(|line| line == "populated 1");
-    (populated && group.pids().is_ok_and(|pids| !pids.into_iter().any(is_alive))).then_some(events)
-}
-
-/// False for a process that has begun to exit.
-fn is_alive(pid: u32) -> bool {
-    /// `PF_EXITING` of include/linux/sched.h.
-    const PF_EXITING: u32 = 4;
-    read_stat(pid).is_ok_and(|stat| stat.flags & PF_EXITING == 0)
 }
 
 /// Names of the limits that only a control group can enforce.

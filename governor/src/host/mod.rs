@@ -5,12 +5,13 @@
 
 use ffrtmp_abi::ProcessKey;
 
-use crate::core::event::{GroupUsage, PlaceOrder, Placement, Whom};
+use crate::core::event::{GroupUsage, PlaceOrder, Placement, Whereabouts, Whom};
 
 pub mod cgroup;
 mod container;
 pub mod file;
 pub mod kernel;
+mod leaving;
 pub mod linux;
 pub mod priority;
 pub mod process;
@@ -48,6 +49,9 @@ pub trait Host {
 
     /// Reads the job's group for the last time and removes it.
     fn retire(&mut self, key: ProcessKey) -> Retire;
+
+    /// Looks where a process of a placed job sits. With `restore` the whole job is brought back into its group first.
+    fn recheck(&mut self, key: ProcessKey, process: ProcessKey, restore: bool) -> Whereabouts;
 
     /// Puts the job back where it was. Gives what was undone, and what could not be.
     fn release(&mut self, key: ProcessKey) -> (Vec<String>, Vec<String>);

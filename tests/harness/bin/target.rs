@@ -5,12 +5,14 @@
 //! following steps, waited for), `detach-us N` (a child that lives N µs more than its parent), `signal N` (to itself),
 //! `fault N` (writes where nothing is mapped), `leader-us N` (the first thread ends, another goes on for N µs and exits with 7), `exec NAME` (executes the file of
 //! that name beside the program with the remaining arguments), `thread-exec NAME` (the same from another thread),
-//! `own-group FILE` (writes /proc/self/cgroup there), `core 1` (allows a core file), `read-stdin 1`.
+//! `own-group FILE` (writes /proc/self/cgroup there), `closure LINES` (see there), `core 1` (allows a core file), `read-stdin 1`.
 #![expect(
     clippy::unwrap_used,
     clippy::exit,
     reason = "a workload that cannot do its step should die loudly"
 )]
+
+mod closure;
 
 use std::io::{Read, Write};
 use std::os::unix::process::CommandExt;
@@ -52,6 +54,7 @@ fn run(args: &[String]) {
             let (name, rest) = (value.clone(), rest.to_vec());
             std::thread::spawn(move || exec(&name, &rest)).join().unwrap();
         }
+        "closure" => closure::run(usize::try_from(number()).unwrap()),
         "own-group" => {
             std::fs::write(value, std::fs::read_to_string("/proc/self/cgroup").unwrap()).unwrap();
         }

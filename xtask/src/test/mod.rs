@@ -23,6 +23,8 @@ pub(crate) struct KernelSuite {
     pub(crate) package: &'static str,
     /// Name of the test target.
     pub(crate) test: &'static str,
+    /// True for one that may ruin the machine it runs on, and so runs in guests alone.
+    pub(crate) guest_only: bool,
     /// What it may take in a guest, in seconds; several times what it takes.
     pub(crate) vm_limit_sec: u64,
 }
@@ -32,11 +34,19 @@ pub(crate) const KERNEL_SUITES: &[KernelSuite] = &[
     KernelSuite {
         package: "ffrtmp-governor",
         test: "cgroup_real",
+        guest_only: false,
         vm_limit_sec: 180,
     },
     KernelSuite {
         package: "ffrtmp-tests",
         test: "node",
+        guest_only: false,
+        vm_limit_sec: 900,
+    },
+    KernelSuite {
+        package: "ffrtmp-tests",
+        test: "guest",
+        guest_only: true,
         vm_limit_sec: 600,
     },
 ];
@@ -208,7 +218,7 @@ fn node(long: bool) -> Result<Counts> {
         .map(|object| (ebpf::OBJECT_ENV, object.display().to_string()))
         .collect();
     let mut counts = Counts::default();
-    for suite in KERNEL_SUITES {
+    for suite in KERNEL_SUITES.iter().filter(|suite| !suite.guest_only) {
         let found = cargo_test(
             &with(&["--test", suite.test, "--", "--test-threads=1"]),
             &env,

@@ -15,8 +15,8 @@ use super::Step;
 use super::kernel::Kernel;
 use crate::{package, workspace};
 
-/// Modules the guest loads: its disk, randomness, and BFQ, without which no IO weight can act.
-const MODULES: &[&str] = &["virtio_pci", "virtio_blk", "virtio_rng", "ext4", "bfq"];
+/// Modules the guest loads: its disk, randomness, BFQ, without which no IO weight can act, and disks of a test's own.
+const MODULES: &[&str] = &["virtio_pci", "virtio_blk", "virtio_rng", "ext4", "bfq", "loop"];
 
 /// Host packages whose programs the guest gets. The real ones and not busybox's applets: a test that execs `sleep`
 /// must see an exec of a file named `sleep`.
@@ -24,6 +24,7 @@ const PROGRAM_PACKAGES: &[&str] = &[
     "bash",
     "coreutils",
     "dash",
+    "e2fsprogs",
     "findutils",
     "grep",
     "mount",

@@ -190,33 +190,6 @@ fn a_rule_with_an_age_judges_again_when_the_age_is_reached() {
 }
 
 #[test]
-fn a_foreign_move_is_a_warning_and_an_event() {
-    let mut stage = Stage::ffmpeg();
-    let root = ProcessKey::new(12, 1_000);
-    stage.at(2_000, Event::Appeared(facts(12, 1_000, "ffmpeg")));
-    for _ in 0..200 {
-        let moved = Event::Moved {
-            root,
-            pid: 12,
-            hierarchy: 4,
-            mover: 99,
-        };
-        assert_eq!(stage.at(3_000, moved), ["publish Moved placing"]);
-    }
-    let warnings = stage.view(root).report.limits.warnings;
-    assert_eq!(warnings.len(), 1, "the same warning is kept once");
-    assert!(warnings[0].contains("pid 99 moved pid 12"), "{warnings:?}");
-    let steps = stage.governor.explain(12, 4_000).expect("known").steps;
-    assert!(
-        steps
-            .last()
-            .expect("a last step")
-            .what
-            .ends_with("more steps were not kept")
-    );
-}
-
-#[test]
 fn other_rules_leave_governed_jobs_alone_and_judge_waiting_ones_anew() {
     let mut stage = Stage::new(TestRules::waiting("ffmpeg", 60_000).and("gst", 0, action("media")));
     stage.at(2_000, Event::Appeared(facts(12, 1_000, "ffmpeg")));

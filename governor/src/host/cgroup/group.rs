@@ -14,7 +14,7 @@ use super::layout::{Hierarchy, Layout, Sources, TreeOptions};
 use super::levels::mkdir;
 use super::{CgroupError, NameProblem};
 use crate::core::plan::{Offer, Version, Write, not_enforced, plan};
-use crate::core::readback::holding;
+use crate::core::readback::{holding, parse_cpus};
 
 /// How many suffixes are tried before a name counts as taken.
 const NAMES_MAX: u32 = 1_000;
@@ -109,9 +109,13 @@ impl Group {
     }
 }
 
-/// `cgroup.procs` of one directory. A pid that lies outside our pid namespace shows as 0 and is left out.
+/// `cgroup.procs` of one directory. A pid that lies outside our pid namespace shows as 0 and is left out. A threaded
+/// group lists threads only; theirs tell as well whether it is in use.
 pub(super) fn read_pids(dir: &Path) -> Result<Vec<u32>, IoError> {
-    let text = file::read(&dir.join("cgroup.procs"))?;
+    let text = match file::read(&dir.join("cgroup.procs")) {
+        Err(error) if error.errno() == Some(libc::EOPNOTSUPP) => file::read(&dir.join("cgroup.threads"))?,
+        other => other?,
+    };
     Ok(text
         .lines()
         .filter_map(|line| line.trim().parse().ok())
@@ -189,6 +193,11 @@ impl Tree {
             match why {
                 Some(why) => prepared.warn(not_enforced(write.limit, why)),
                 None => prepared.write(write),
+            }
+        }
+        for (limit, caveat) in plan.caveats {
+            if prepared.applied.iter().any(|outcome| outcome.limit == limit) {
+                prepared.warn(caveat.to_owned());
             }
         }
         Ok(prepared)
@@ -286,8 +295,16 @@ impl Prepared {
         };
         let path = dir.path.join(write.file);
         match file::write(&path, &write.value).and_then(|()| file::read(&path)) {
+            Err(error) if write.limit == "io_max" && error.errno() == Some(libc::ENODEV) => {
+                let why = format!("{}; `lsblk` lists the disks there are", chain(&error));
+                self.warn(not_enforced(write.limit, why));
+            }
             Err(error) => self.warn(not_enforced(write.limit, chain(&error))),
             Ok(read) => match holding(write.file, &write.value, &read) {
+                Some(_) if let Some(effective) = other_cpus(&path, write) => self.warn(format!(
+                    "{} is not as asked: groups above allow CPUs `{effective}` where `{}` was asked for",
+                    write.limit, write.value
+                )),
                 Some(value) => self.applied.push(LimitOutcome {
                     limit: write.limit.to_owned(),
                     target: path.display().to_string(),
@@ -303,6 +320,16 @@ impl Prepared {
             },
         }
     }
+}
+
+/// The CPUs a v2 group really has, where those are others than asked: `cpuset.cpus` shows what was written even when the
+/// groups above leave nothing of it.
+fn other_cpus(path: &Path, write: &Write) -> Option<String> {
+    if write.file != "cpuset.cpus" {
+        return None;
+    }
+    let effective = file::read(&path.with_file_name("cpuset.cpus.effective")).ok()?;
+    (parse_cpus(&effective) != parse_cpus(&write.value)).then(|| effective.trim().to_owned())
 }
 
 /// Removes directories made a moment ago for a name that turned out to be taken. They are empty, so this cannot fail

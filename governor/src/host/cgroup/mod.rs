@@ -20,6 +20,6 @@ mod stats;
 pub use error::{CgroupError, NameProblem};
 pub use group::{Group, GroupDir, Prepared, Tree};
 pub use layout::{CgroupBase, DEFAULT_SLICE, Hierarchy, Kind, Layout, Sources, TreeOptions};
-pub use origin::{Origin, Undone};
+pub use origin::Undone;
 pub use place::{Moved, SpawnInto};
 pub use retire::{Leftover, Retired};

@@ -4,23 +4,15 @@ use std::path::{Path, PathBuf};
 
 use ffrtmp_abi::ProcessKey;
 use ffrtmp_api::Limits;
-use serde::{Deserialize, Serialize};
 
 use super::super::file::{self, chain};
-use super::super::priority::{self, Attributes};
+use super::super::priority;
 use super::super::process::Pinned;
 use super::super::procfs::read_cgroups;
 use super::CgroupError;
 use super::group::Tree;
-
-/// A process as it was. Stored with the job, so that a later governor can undo what an earlier one did.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Origin {
-    /// Hierarchy by its stable name, and the group as /proc/PID/cgroup listed it.
-    pub groups: Vec<(String, String)>,
-    /// Nice, disk priority, out-of-memory score.
-    pub attributes: Attributes,
-}
+use crate::core::origin::Origin;
+use crate::core::plan::Version;
 
 /// What a release did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -47,6 +39,20 @@ impl Tree {
             })
             .collect();
         Ok(Origin { groups, attributes })
+    }
+
+    /// The v2 group a process was in, when that is frozen now. Leaving it would thaw the process.
+    pub fn frozen(&self, origin: &Origin) -> Option<PathBuf> {
+        let v2 = self
+            .layout
+            .hierarchies
+            .iter()
+            .find(|one| one.version == Version::V2)?;
+        let (_, listed) = origin.groups.iter().find(|(name, _)| *name == v2.name)?;
+        let dir = v2.dir_of(listed)?;
+        // The root has no such file and is never frozen.
+        let events = file::read(&dir.join("cgroup.events")).ok()?;
+        events.lines().any(|line| line == "frozen 1").then_some(dir)
     }
 
     /// Puts processes back to where their job's first process was. Those that ended are passed over; those that somebody

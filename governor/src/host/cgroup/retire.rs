@@ -98,6 +98,12 @@ impl Tree {
             .collect())
     }
 
+    /// True when a process sits in the group or below it, or when that cannot be seen.
+    pub fn in_use(&self, group: &Group) -> bool {
+        let empty = |dir: &GroupDir| pids_below(&dir.path).is_ok_and(|pids| pids.is_empty());
+        !group.dirs.iter().all(empty)
+    }
+
     /// Removes empty job groups of a dead governor. Gives the groups that still hold processes, and what could not go.
     pub fn adopt_leftovers(&self) -> Result<(Vec<Leftover>, Vec<IoError>), CgroupError> {
         let (live, empty): (Vec<_>, Vec<_>) = self
