@@ -27,10 +27,12 @@ use crate::config::Config;
 use crate::control::server::{ControlError, ControlState, Socket};
 use crate::control::session;
 use crate::control::types::{JobView, RequestError};
+use crate::core::policy::NodePolicy;
 use crate::core::rule::RuleSet;
-use crate::engine::{Engine, EngineError, EngineHandle, EngineOptions, SaveQueue};
+use crate::engine::{Engine, EngineError, EngineHandle, EngineOptions, PolicyOrder, SaveQueue};
 use crate::host::cgroup::{CgroupBase, TreeOptions};
 use crate::host::kernel::KernelOptions;
+use crate::host::policy::journal_beside;
 use crate::ledger::{LateEngine, LedgerError};
 use crate::lock::{Lock, LockError};
 use crate::metrics::{self, MetricsSource};
@@ -199,8 +201,23 @@ fn engine_options(options: &DaemonOptions, restore: Vec<JobView>) -> EngineOptio
                 .map_or(CgroupBase::Auto, CgroupBase::Below),
             ..TreeOptions::default()
         },
+        policy: policy_in_force(config, options.observe),
+        ceilings: Some(journal_beside(&options.socket)),
         restore,
         discover: true,
+    }
+}
+
+/// An observing daemon lowers and reserves nothing, and still says what is promised beyond the machine.
+fn policy_in_force(config: &Config, observe: bool) -> PolicyOrder {
+    let weighed = PolicyOrder::weigh(config.policy.clone(), &config.rules);
+    if observe {
+        PolicyOrder {
+            policy: NodePolicy::default(),
+            ..weighed
+        }
+    } else {
+        weighed
     }
 }
 

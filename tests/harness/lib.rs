@@ -9,11 +9,13 @@
     reason = "a harness that cannot set the stage must fail the test"
 )]
 
+mod base;
 pub mod fuzz;
 mod wait;
 mod workload;
 mod world;
 
+pub use base::{Base, hierarchies};
 pub use wait::eventually;
 pub use workload::{Workload, unique_name, zeroed_rusage};
 pub use world::{Options, World, bin, jobs_of};

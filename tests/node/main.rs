@@ -14,6 +14,7 @@ mod bad_input;
 mod exits;
 mod jobs;
 mod placement;
+mod policy;
 mod run;
 mod storm;
 mod watch;

@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use ffrtmp_api::{ExitReason, JobId, PlacementReport, Report, Usage};
 use ffrtmp_governor::control::types::{
-    AttachRequest, ErrorCode, Explain, ExplainStep, JobEvent, JobKey, JobView, ReleaseRequest, Released,
-    RequestError, Status,
+    AttachRequest, ErrorCode, Explain, ExplainStep, JobEvent, JobKey, JobView, PolicyStatus, ReleaseRequest,
+    Released, RequestError, Status,
 };
 use ffrtmp_governor::core::facts::{Found, ProcessFacts};
 use ffrtmp_governor::core::redact::Redactor;
@@ -169,6 +169,7 @@ impl Backend for Plain {
                 "ledger: there is no daemon to keep it".to_owned(),
             ],
             counters: BTreeMap::new(),
+            policy: PolicyStatus::default(),
         })
     }
 

@@ -25,6 +25,7 @@ impl Worker {
             Command::Explain(pid, reply) => answer(reply, self.explain(pid)),
             Command::Release(request, peer, reply) => answer(reply, self.release(&request, peer)),
             Command::ReplaceRules(rules) => self.brain.feed(now, Event::RulesReplaced(*rules)),
+            Command::ReplacePolicy(order) => self.set_policy(*order),
             Command::OpenSession(rules, reply) => {
                 self.sessions += 1;
                 let session = self.sessions;
@@ -257,6 +258,7 @@ impl Worker {
         counters.insert("events_dropped".to_owned(), self.brain.outbox.events_dropped);
         counters.insert("saves_failed".to_owned(), self.brain.outbox.saves_failed);
         counters.extend(core.counters());
+        let policy = self.policy_status();
         Status {
             pid: std::process::id(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -269,6 +271,7 @@ impl Worker {
             hierarchies: self.brain.host.hierarchies(),
             off: kernel.off().to_vec(),
             counters,
+            policy,
         }
     }
 }

@@ -7,6 +7,8 @@ use std::collections::HashMap;
 
 use ffrtmp_abi::ProcessKey;
 
+use crate::core::pressure::PressureRule;
+use crate::host::pressure::Trigger;
 use crate::host::process::Pinned;
 
 /// What a token stands for.
@@ -16,6 +18,8 @@ pub(super) enum Watched {
     Process(Pinned),
     /// `cgroup.events` of a job's group whose last process is leaving.
     Group(ProcessKey, std::fs::File),
+    /// A stall the kernel is to announce, for this rule.
+    Pressure(Box<PressureRule>, Trigger),
 }
 
 /// Descriptors by epoll token.
@@ -43,6 +47,11 @@ impl Watchdog {
     pub(super) fn add(&mut self, watched: Watched) {
         self.watched.insert(self.next, watched);
         self.next += 1;
+    }
+
+    /// Keeps a descriptor that goes on under the token it had.
+    pub(super) fn put_back(&mut self, token: u64, watched: Watched) {
+        self.watched.insert(token, watched);
     }
 
     /// Gives a descriptor back.

@@ -10,12 +10,17 @@ use ffrtmp_abi::ProcessKey;
 use ffrtmp_api::Limits;
 
 use super::cgroup::{CgroupError, Group, Leftover, Origin, Prepared, Tree, TreeOptions};
+use super::file::IoError;
 use super::kernel::Kernel;
+use super::policy::Ceilings;
 use super::priority;
 use super::process::{Pinned, read_stat};
 use super::{Host, NotPlaced, Retire};
+use crate::control::types::PolicyLine;
 use crate::core::event::{GroupUsage, PlaceOrder, Placement, Whom};
 use crate::core::plan::not_enforced;
+use crate::core::policy::{Machine, Reserve};
+use crate::core::pressure::ClassOutcome;
 use crate::core::rule::PlacementMode;
 use crate::engine::clock;
 
@@ -37,11 +42,18 @@ pub struct LinuxHost {
     placed: HashMap<ProcessKey, Placed>,
     /// Groups of an earlier governor that still hold processes.
     leftovers: Vec<Leftover>,
+    /// What is held above the jobs.
+    ceilings: Ceilings,
 }
 
 impl LinuxHost {
     /// Looks at the hierarchies and removes what a dead governor left empty.
-    pub fn new(kernel: Kernel, options: TreeOptions, daemon: bool) -> Result<Self, CgroupError> {
+    pub fn new(
+        kernel: Kernel,
+        options: TreeOptions,
+        daemon: bool,
+        ceilings: Ceilings,
+    ) -> Result<Self, CgroupError> {
         let tree = Tree::open(options)?;
         let mut leftovers = Vec::new();
         // An engine of `ffrtmp run` lives beside others and leaves their groups alone.
@@ -57,6 +69,7 @@ impl LinuxHost {
             tree,
             placed: HashMap::new(),
             leftovers,
+            ceilings,
         })
     }
 
@@ -82,9 +95,20 @@ impl LinuxHost {
         }
     }
 
-    /// Removes our empty directories; called when an engine ends.
-    pub fn tidy(&self) {
+    /// Gives back what was held above the jobs and removes our empty directories; called when an engine ends.
+    pub fn tidy(&mut self, jobs_live: bool) {
+        self.ceilings.end(jobs_live);
         self.tree.cleanup();
+    }
+
+    /// Leaves the reserve to the rest of the host. Gives what is in force.
+    pub fn reserve(&mut self, reserve: Reserve, machine: Option<Machine>) -> Vec<PolicyLine> {
+        self.ceilings.reserve(&self.tree, reserve, machine)
+    }
+
+    /// The directory of a class in the unified hierarchy, made when it does not exist.
+    pub fn v2_class(&self, class: &str) -> Result<Option<std::path::PathBuf>, IoError> {
+        self.tree.v2_class(class)
     }
 
     fn place_in_group(
@@ -93,6 +117,7 @@ impl LinuxHost {
         process: &Pinned,
         mut placement: Placement,
     ) -> Result<Placement, NotPlaced> {
+        self.ceilings.confirm(&self.tree, &order.class);
         let mut prepared = match self.tree.prepare(&order.class, &order.name, &order.limits) {
             Ok(prepared) => prepared,
             Err(error) => {
@@ -273,6 +298,27 @@ impl Host for LinuxHost {
             }
         }
         Ok(())
+    }
+
+    fn limit_class(&mut self, class: &str, limits: &Limits) -> ClassOutcome {
+        let outcome = self.ceilings.limit_class(&self.tree, class, limits);
+        // Jobs that were placed below a lower ceiling had their quotas cut to it.
+        if limits.cpu_max.is_none() {
+            for placed in self
+                .placed
+                .values()
+                .filter(|placed| placed.asked.cpu_max.is_some())
+            {
+                if let Some(group) = placed
+                    .group
+                    .as_ref()
+                    .filter(|group| Tree::is_of_class(group, class))
+                {
+                    self.tree.raise_again(group, &placed.asked);
+                }
+            }
+        }
+        outcome
     }
 
     fn drop_record(&mut self, key: ProcessKey) {

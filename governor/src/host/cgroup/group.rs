@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use ffrtmp_api::{LimitOutcome, Limits};
 
 use super::super::file::{self, IoError, chain};
+use super::ceiling::quota_below;
 use super::layout::{Hierarchy, Layout, Sources, TreeOptions};
 use super::levels::mkdir;
 use super::{CgroupError, NameProblem};
@@ -285,9 +286,27 @@ impl Prepared {
             return;
         };
         let path = dir.path.join(write.file);
-        match file::write(&path, &write.value).and_then(|()| file::read(&path)) {
+        let mut written = file::write(&path, &write.value);
+        let mut value = write.value.clone();
+        // v1 refuses a quota above that of a group above; what fits is better than none.
+        if written.is_err()
+            && write.file == "cpu.cfs_quota_us"
+            && let Some(cut) = write
+                .value
+                .parse()
+                .ok()
+                .and_then(|asked| quota_below(&dir.path, asked))
+        {
+            value = cut.to_string();
+            written = file::write(&path, &value);
+            self.warnings.push(format!(
+                "{} of {} is cut to {value} by a ceiling above it, the node's reserve or a lowered class",
+                write.limit, write.value
+            ));
+        }
+        match written.and_then(|()| file::read(&path)) {
             Err(error) => self.warn(not_enforced(write.limit, chain(&error))),
-            Ok(read) => match holding(write.file, &write.value, &read) {
+            Ok(read) => match holding(write.file, &value, &read) {
                 Some(value) => self.applied.push(LimitOutcome {
                     limit: write.limit.to_owned(),
                     target: path.display().to_string(),

@@ -8,6 +8,7 @@
 //! where it came from, never removes a group that holds a process, and never moves a bare pid.
 //! Why this is written by hand: `docs/decisions/0003-cgroups-by-hand.md`.
 
+mod ceiling;
 mod error;
 mod group;
 mod layout;
@@ -17,6 +18,7 @@ mod place;
 mod retire;
 mod stats;
 
+pub use ceiling::{Ceiling, Held, give_back};
 pub use error::{CgroupError, NameProblem};
 pub use group::{Group, GroupDir, Prepared, Tree};
 pub use layout::{CgroupBase, DEFAULT_SLICE, Hierarchy, Kind, Layout, Sources, TreeOptions};
