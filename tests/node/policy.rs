@@ -90,7 +90,8 @@ fn a_reserve_holds_all_jobs_together_below_what_is_left() {
     let base = Base::new();
     // A quarter of a CPU is left for all jobs.
     let reserve = format!("reserve_cpus: {}\nreserve_memory: 256MiB", cpus() - 0.25);
-    let world = world(&base, "limits: {cpu_weight: 100}", &reserve);
+    // The rule asks for no CPU limit: on v1 its jobs join that hierarchy for the reserve alone.
+    let world = world(&base, "limits: {nice: 1}", &reserve);
     let state = policy(&world).reserve;
     assert!(state.iter().all(|line| line.in_force), "{state:?}");
     assert_eq!(quota(&base, "ffrtmp.slice"), Some(0.25));
@@ -125,12 +126,13 @@ fn a_reserve_is_given_back_when_the_governor_stops_unless_jobs_live_or_somebody_
     for dir in base.dirs() {
         let slice = dir.join("ffrtmp.slice");
         if slice.exists() {
-            std::fs::create_dir(slice.join("foreign")).unwrap();
+            std::fs::create_dir_all(slice.join("foreign/below")).unwrap();
         }
     }
     let held = quota(&base, "ffrtmp.slice");
     assert_eq!(held, Some(cpus() - 0.5));
     world.stop(Signal::SIGTERM);
+    assert!(cpu_limit(&base, "ffrtmp.slice").is_some());
     assert_eq!(quota(&base, "ffrtmp.slice"), None, "given back");
     assert!(!world.path("governor.ceilings.json").exists());
 
@@ -171,7 +173,9 @@ fn a_reserve_is_given_back_when_the_governor_stops_unless_jobs_live_or_somebody_
         world.log()
     );
     for dir in base.dirs() {
-        let _absent = std::fs::remove_dir(dir.join("ffrtmp.slice/foreign"));
+        for foreign in ["ffrtmp.slice/foreign/below", "ffrtmp.slice/foreign"] {
+            let _absent = std::fs::remove_dir(dir.join(foreign));
+        }
     }
 }
 

@@ -138,14 +138,15 @@ impl Place<'_> {
             "lower: {class: batch, cpu_weight: 10}",
         );
         let (raw_watch, raw_lower) = (raw_watch?, raw_lower?);
-        let watch = self.watch(at, raw_watch)?;
-        let (class, limits) = self.lower(at, raw_lower)?;
+        // Both are looked at before either ends this, so that every fault is told at once.
+        let (watch, lowered) = (self.watch(at, raw_watch), self.lower(at, raw_lower));
+        let key = format!("{}.restore_after", self.path);
+        let calm = between(raw.restore_after.as_ref(), &key, CALM, self.problems).unwrap_or(USUAL_CALM);
+        let (watch, (class, limits)) = (watch?, lowered?);
         if watch.class.as_ref() == Some(&class) {
             let text = format!("class \"{class}\" would be lowered because it stalls; watch another");
             self.problems.add(at, &self.path, text);
         }
-        let key = format!("{}.restore_after", self.path);
-        let calm = between(raw.restore_after.as_ref(), &key, CALM, self.problems).unwrap_or(USUAL_CALM);
         if let Some(at) = raw.restore_after.as_ref()
             && calm.as_micros() < u128::from(watch.window_us)
         {
@@ -209,6 +210,12 @@ impl Place<'_> {
             "limit to lower",
             "one of cpu_quota, cpu_weight, io_weight",
         )?;
+        for (key, at) in [("cpu_quota", &raw.cpu_quota), ("io_weight", &raw.io_weight)] {
+            if let Some(at) = at.as_ref().filter(|at| at.value == 0) {
+                let text = "0 is no limit, which would lower nothing; write 1 or more";
+                self.problems.add(at, &format!("{}.lower.{key}", self.path), text);
+            }
+        }
         Some((class?, limits))
     }
 

@@ -4,6 +4,7 @@
 
 use ffrtmp_api::{CpuMax, Limits};
 
+use super::plan::Controller;
 use super::pressure::PressureRule;
 use super::rule::RuleSet;
 
@@ -38,6 +39,22 @@ pub struct Machine {
 const LEAST_MILLI_CPUS: u64 = 10;
 /// Least memory that must be left for jobs, bytes: the smallest limit a job may have.
 const LEAST_MEMORY: u64 = 1 << 20;
+
+impl NodePolicy {
+    /// Controllers whose groups must hold every job, so that what is held above them counts.
+    pub fn controllers(&self) -> Vec<Controller> {
+        let pressure = |asks: fn(&Limits) -> bool| self.pressure.iter().any(|rule| asks(&rule.limits));
+        let cpu = pressure(|limits| limits.cpu_max.is_some() || limits.cpu_weight.is_some());
+        let io = pressure(|limits| limits.io_weight.is_some());
+        let wanted = [
+            (Controller::Cpu, cpu || self.reserve.milli_cpus.is_some()),
+            (Controller::Memory, self.reserve.memory.is_some()),
+            (Controller::Io, io),
+        ];
+        let wanted = wanted.into_iter().filter(|(_, wanted)| *wanted);
+        wanted.map(|(controller, _)| controller).collect()
+    }
+}
 
 impl Reserve {
     /// The ceiling for all jobs together, or why the reserve cannot be meant on this machine. A part that cannot be
@@ -253,6 +270,16 @@ mod tests {
                 "CPU quotas of the live jobs add up to 300 % at this moment (a 150 %, b 150 %), and this machine has 200 %"
             ]
         );
+    }
+
+    #[test]
+    fn every_job_is_where_the_ceilings_are() {
+        let mut policy = NodePolicy::default();
+        assert_eq!(policy.controllers(), []);
+        policy.reserve.memory = Some(1);
+        assert_eq!(policy.controllers(), [Controller::Memory]);
+        policy.reserve.milli_cpus = Some(1);
+        assert_eq!(policy.controllers(), [Controller::Cpu, Controller::Memory]);
     }
 
     #[test]

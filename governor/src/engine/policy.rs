@@ -56,6 +56,7 @@ impl Worker {
         for sentence in &order.overcommit {
             tracing::warn!("overcommitted: {sentence}");
         }
+        self.brain.host.join_always(&order.policy.controllers());
         if order.policy.reserve != self.policy.order.policy.reserve {
             self.policy.reserve = self.brain.host.reserve(order.policy.reserve, machine());
             for line in &self.policy.reserve {

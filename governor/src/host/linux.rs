@@ -18,7 +18,7 @@ use super::process::{Pinned, read_stat};
 use super::{Host, NotPlaced, Retire};
 use crate::control::types::PolicyLine;
 use crate::core::event::{GroupUsage, PlaceOrder, Placement, Whom};
-use crate::core::plan::not_enforced;
+use crate::core::plan::{Controller, not_enforced};
 use crate::core::policy::{Machine, Reserve};
 use crate::core::pressure::ClassOutcome;
 use crate::core::rule::PlacementMode;
@@ -99,6 +99,11 @@ impl LinuxHost {
     pub fn tidy(&mut self, jobs_live: bool) {
         self.ceilings.end(jobs_live);
         self.tree.cleanup();
+    }
+
+    /// Has every job from now on join the hierarchies of these controllers.
+    pub fn join_always(&mut self, controllers: &[Controller]) {
+        self.tree.join_always(controllers);
     }
 
     /// Leaves the reserve to the rest of the host. Gives what is in force.

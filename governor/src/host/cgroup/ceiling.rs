@@ -12,7 +12,7 @@ use super::super::file::{self, IoError, chain};
 use super::group::Tree;
 use super::levels::enable;
 use super::retire::subdirs;
-use crate::core::plan::{Version, Write, not_enforced, plan};
+use crate::core::plan::{Controller, Version, Write, not_enforced, plan};
 use crate::core::readback::holding;
 
 /// v1 quota and period of one group.
@@ -44,6 +44,16 @@ pub struct Ceiling {
 }
 
 impl Tree {
+    /// Has every job from now on join the hierarchies of these controllers. On v1 a job that asks for no limit of a
+    /// controller stays outside its hierarchy, and no ceiling there would count it.
+    pub fn join_always(&mut self, controllers: &[Controller]) {
+        let homes = self.layout.hierarchies.iter().enumerate();
+        self.always = homes
+            .filter(|(_, one)| one.controllers.iter().any(|has| controllers.contains(has)))
+            .map(|(number, _)| number)
+            .collect();
+    }
+
     /// Puts limits on a class, or on the slice and so on all classes together; its groups are made when missing.
     pub fn hold(&self, class: Option<&str>, limits: &Limits) -> Ceiling {
         let mut done = Ceiling::default();
@@ -263,7 +273,7 @@ mod tests {
         let mut done = Ceiling::default();
         let write = Write {
             hierarchy: 0,
-            controller: crate::core::plan::Controller::Cpu,
+            controller: Controller::Cpu,
             file: QUOTA,
             value: "50000".to_owned(),
             limit: "cpu_max",

@@ -31,6 +31,8 @@ pub struct Tree {
     pub(super) layout: Layout,
     pub(super) options: TreeOptions,
     offers: Vec<Offer>,
+    /// Hierarchies every job joins, because a ceiling above the jobs counts only those below it.
+    pub(super) always: Vec<usize>,
 }
 
 /// A job's group: one directory in each hierarchy it joined.
@@ -135,6 +137,7 @@ impl Tree {
             layout,
             options,
             offers,
+            always: Vec::new(),
         })
     }
 
@@ -153,7 +156,10 @@ impl Tree {
     pub fn prepare(&self, class: &str, name: &str, limits: &Limits) -> Result<Prepared, CgroupError> {
         check_name(class)?;
         check_name(name)?;
-        let plan = plan(limits, &self.offers, self.layout.sharing);
+        let mut plan = plan(limits, &self.offers, self.layout.sharing);
+        plan.joins.extend(&self.always);
+        plan.joins.sort_unstable();
+        plan.joins.dedup();
         let mut tries = 0;
         let (group, name, absent, off) = loop {
             tries += 1;
