@@ -11,11 +11,13 @@
 
 mod base;
 pub mod fuzz;
+mod user;
 mod wait;
 mod workload;
 mod world;
 
 pub use base::{Base, hierarchies};
+pub use user::{Answer, as_user, ask_as};
 pub use wait::eventually;
 pub use workload::{Workload, unique_name, zeroed_rusage};
 pub use world::{Options, World, bin, jobs_of};

@@ -17,4 +17,5 @@ mod placement;
 mod policy;
 mod run;
 mod storm;
+mod unprivileged;
 mod watch;

@@ -16,6 +16,13 @@ use super::{Governor, usage};
 use crate::control::types::{Explain, ExplainStep};
 
 impl Governor {
+    /// Adds a warning to a job's report.
+    pub fn warn(&mut self, key: ProcessKey, warning: String) {
+        if let Some(job) = self.jobs.get_mut(&key) {
+            job.warnings.push_new(warning);
+        }
+    }
+
     /// What every live job has asked for, by its id.
     pub fn asked_of_live(&self) -> Vec<(String, Limits)> {
         let live = self.jobs.values().filter(|job| job.state.live() && !job.released);

@@ -115,25 +115,14 @@ impl Worker {
 
     fn attach(&mut self, request: &AttachRequest, peer: Peer) -> Result<JobView, RequestError> {
         let row = self.find_process(request.pid)?;
-        if !peer.privileged && row.uid != peer.uid {
-            return Err(RequestError {
-                code: ErrorCode::NotAllowed,
-                message: format!(
-                    "process {} belongs to another user (uid {})",
-                    request.pid, row.uid
-                ),
-                hint: Some(
-                    "attach only your own processes, or ask root or a member of group ffrtmp".to_owned(),
-                ),
-            });
-        }
-        let governed = self.brain.core.view(row.key);
-        if !peer.privileged && governed.as_ref().is_some_and(|view| view.report.rule.is_some()) {
-            return Err(RequestError {
-                code: ErrorCode::NotAllowed,
-                message: format!("process {} is governed by a rule of this node", request.pid),
-                hint: Some("only root and members of group ffrtmp may change its limits".to_owned()),
-            });
+        let (request, stays) = if peer.privileged {
+            (request.clone(), None)
+        } else {
+            self.unprivileged(request, &row, peer)?
+        };
+        let request = &request;
+        if !peer.privileged {
+            self.brain.host.owned_by(row.key, peer.uid);
         }
         let facts = self
             .live_facts(&row, request.found)
@@ -147,6 +136,9 @@ impl Worker {
         let mut effects = Vec::new();
         match self.brain.core.attach(now, request, facts, &mut effects) {
             Ok(key) => {
+                if let Some(why) = stays {
+                    self.brain.core.warn(key, why);
+                }
                 self.brain.perform(effects);
                 self.brain
                     .core

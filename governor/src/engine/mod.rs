@@ -11,6 +11,7 @@ pub mod handle;
 mod intake;
 mod policy;
 mod scan;
+mod unprivileged;
 mod watchdog;
 
 use std::os::fd::{AsFd, OwnedFd};

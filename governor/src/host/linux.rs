@@ -9,12 +9,12 @@ use std::io::Read;
 use ffrtmp_abi::ProcessKey;
 use ffrtmp_api::Limits;
 
-use super::cgroup::{CgroupError, Group, Leftover, Origin, Prepared, Tree, TreeOptions};
+use super::cgroup::{CgroupError, Confinement, Group, Leftover, Origin, Prepared, Tree, TreeOptions};
 use super::file::IoError;
 use super::kernel::Kernel;
 use super::policy::Ceilings;
 use super::priority;
-use super::process::{Pinned, read_stat};
+use super::process::{Pinned, owners, read_stat};
 use super::{Host, NotPlaced, Retire};
 use crate::control::types::PolicyLine;
 use crate::core::event::{GroupUsage, PlaceOrder, Placement, Whom};
@@ -42,6 +42,8 @@ pub struct LinuxHost {
     placed: HashMap<ProcessKey, Placed>,
     /// Groups of an earlier governor that still hold processes.
     leftovers: Vec<Leftover>,
+    /// Users without privilege that asked for a job: nothing of other users is touched on their behalf.
+    owners: HashMap<ProcessKey, u32>,
     /// What is held above the jobs.
     ceilings: Ceilings,
 }
@@ -69,6 +71,7 @@ impl LinuxHost {
             tree,
             placed: HashMap::new(),
             leftovers,
+            owners: HashMap::new(),
             ceilings,
         })
     }
@@ -99,6 +102,16 @@ impl LinuxHost {
     pub fn tidy(&mut self, jobs_live: bool) {
         self.ceilings.end(jobs_live);
         self.tree.cleanup();
+    }
+
+    /// A user without privilege asks for this job.
+    pub fn owned_by(&mut self, key: ProcessKey, uid: u32) {
+        self.owners.insert(key, uid);
+    }
+
+    /// What a process would be free of in our tree.
+    pub fn confinement(&self, process: &Pinned) -> Result<Confinement, CgroupError> {
+        self.tree.confinement(process)
     }
 
     /// Has every job from now on join the hierarchies of these controllers.
@@ -140,11 +153,14 @@ impl LinuxHost {
         };
         let key = order.key;
         let kernel = &self.kernel;
+        let owner = self.owners.get(&key).copied();
         let children = || {
             kernel
                 .members_of(key)
                 .into_iter()
                 .filter(|child| *child != key)
+                // A child that runs as somebody else (set-uid) stays where it is.
+                .filter(|child| owner.is_none_or(|uid| owners(*child).is_some_and(|ids| ids == [uid; 4])))
                 .collect()
         };
         let moved = match self.tree.place(&prepared.group, process, children) {
@@ -232,6 +248,7 @@ impl Host for LinuxHost {
     }
 
     fn retire(&mut self, key: ProcessKey) -> Retire {
+        self.owners.remove(&key);
         let Some(Placed {
             group: Some(group), ..
         }) = self.placed.get(&key)
@@ -295,7 +312,11 @@ impl Host for LinuxHost {
             Whom::First => vec![key],
             Whom::Everyone => self.kernel.members_of(key),
         };
+        let owner = self.owners.get(&key).copied();
         for member in members {
+            if owner.is_some_and(|uid| !may_signal(uid, member)) {
+                continue;
+            }
             match Pinned::open(member).and_then(|process| process.signal(signal)) {
                 Ok(()) => {}
                 Err(error) if error.is_gone() => {}
@@ -347,6 +368,11 @@ fn is_alive(pid: u32) -> bool {
     /// `PF_EXITING` of include/linux/sched.h.
     const PF_EXITING: u32 = 4;
     read_stat(pid).is_ok_and(|stat| stat.flags & PF_EXITING == 0)
+}
+
+/// As kill(2) judges: the sender must be the target's real or saved user.
+fn may_signal(uid: u32, target: ProcessKey) -> bool {
+    owners(target).is_none_or(|[real, _, saved, _]| uid == real || uid == saved)
 }
 
 /// Names of the limits that only a control group can enforce.

@@ -11,6 +11,7 @@ use crate::core::event::{GroupUsage, PlaceOrder, Placement, Whom};
 use crate::core::pressure::ClassOutcome;
 
 pub mod cgroup;
+pub mod descend;
 pub mod file;
 pub mod kernel;
 pub mod linux;

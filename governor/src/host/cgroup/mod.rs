@@ -9,16 +9,19 @@
 //! Why this is written by hand: `docs/decisions/0003-cgroups-by-hand.md`.
 
 mod ceiling;
+mod confined;
 mod error;
 mod group;
 mod layout;
 mod levels;
 mod origin;
+mod own;
 mod place;
 mod retire;
 mod stats;
 
 pub use ceiling::{Ceiling, Held, give_back};
+pub use confined::Confinement;
 pub use error::{CgroupError, NameProblem};
 pub use group::{Group, GroupDir, Prepared, Tree};
 pub use layout::{CgroupBase, DEFAULT_SLICE, Hierarchy, Kind, Layout, Sources, TreeOptions};
