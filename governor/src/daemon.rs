@@ -6,6 +6,7 @@
 //!
 //! **Refuses** to touch a workload on its way out: limits stay in force, and that is said.
 
+mod cleanup;
 mod reload;
 mod store;
 
@@ -36,6 +37,7 @@ use crate::host::policy::journal_beside;
 use crate::ledger::{LateEngine, LedgerError};
 use crate::lock::{Lock, LockError};
 use crate::metrics::{self, MetricsSource};
+pub use cleanup::{Cleaned, CleanupError, cleanup};
 use reload::Reloader;
 use store::{Store, open_ledger};
 

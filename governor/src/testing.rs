@@ -60,6 +60,7 @@ pub(crate) fn live_job(pid: u32, start: u64, uid: u32, job_id: &str) -> JobView 
             rule: Some("ffmpeg".to_owned()),
             class: "default".to_owned(),
         },
+        origin: None,
     }
 }
 

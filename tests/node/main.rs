@@ -13,6 +13,7 @@ mod attach;
 mod bad_input;
 mod exits;
 mod jobs;
+mod leave;
 mod placement;
 mod policy;
 mod run;

@@ -122,11 +122,13 @@ fn a_reserve_holds_all_jobs_together_below_what_is_left() {
 fn a_reserve_is_given_back_when_the_governor_stops_unless_jobs_live_or_somebody_changed_it() {
     let base = Base::new();
     let mut world = world(&base, "", "reserve_cpus: 0.5");
-    // Somebody else's empty group keeps the slice where it is.
+    // Somebody else's process keeps the slice where it is.
+    let keeper =
+        Workload::new(world.workload.path().parent().unwrap(), "keeper").spawn(&["sleep-us", "60000000"]);
     for dir in base.dirs() {
-        let slice = dir.join("ffrtmp.slice");
-        if slice.exists() {
-            std::fs::create_dir_all(slice.join("foreign/below")).unwrap();
+        let foreign = dir.join("ffrtmp.slice/foreign");
+        if std::fs::create_dir(&foreign).is_ok() {
+            std::fs::write(foreign.join("cgroup.procs"), keeper.id().to_string()).unwrap();
         }
     }
     let held = quota(&base, "ffrtmp.slice");
@@ -172,11 +174,7 @@ fn a_reserve_is_given_back_when_the_governor_stops_unless_jobs_live_or_somebody_
         "{}",
         world.log()
     );
-    for dir in base.dirs() {
-        for foreign in ["ffrtmp.slice/foreign/below", "ffrtmp.slice/foreign"] {
-            let _absent = std::fs::remove_dir(dir.join(foreign));
-        }
-    }
+    end(keeper);
 }
 
 /// A live class that stalls because a batch class takes all CPUs, and rules that lower the latter.

@@ -339,6 +339,7 @@ fn view_of(
             rule: None,
             class: mode.to_owned(),
         },
+        origin: None,
     }
 }
 

@@ -100,6 +100,22 @@ pub struct JobView {
     pub live: u32,
     /// The record so far.
     pub report: Report,
+    /// Where its first process was before we touched it; `None` for a job that was only followed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<CameFrom>,
+}
+
+/// A process as it was before it was placed, so that any later governor can put it back.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CameFrom {
+    /// Hierarchy by its stable name, and the group as /proc/PID/cgroup listed it.
+    pub groups: Vec<(String, String)>,
+    /// Nice of its first thread.
+    pub nice: Option<i32>,
+    /// `ioprio_get` of its first thread, undecoded.
+    pub io_priority: Option<i32>,
+    /// Out-of-memory score.
+    pub oom_score_adj: Option<i32>,
 }
 
 /// How one process was judged, step by step.

@@ -9,7 +9,7 @@ use ffrtmp_api::{LimitOutcome, Limits};
 use super::facts::ProcessFacts;
 use super::pressure::{ClassOutcome, PressureRule};
 use super::rule::{PlacementMode, RuleSet};
-use crate::control::types::{Happened, JobView};
+use crate::control::types::{CameFrom, Happened, JobView};
 
 /// Something that happened.
 #[derive(Debug, Clone)]
@@ -230,6 +230,8 @@ pub struct Placement {
     pub warnings: Vec<String>,
     /// When the last move was done, boot-time clock, ns; 0 when nothing was moved.
     pub at_ns: u64,
+    /// Where it was before.
+    pub origin: Option<CameFrom>,
 }
 
 /// How a first process ended.

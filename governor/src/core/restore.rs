@@ -50,6 +50,7 @@ impl Governor {
             groups: report.placement.groups.clone(),
             applied: report.limits.applied.clone(),
             warnings: Vec::new(),
+            origin: remembered.origin.clone(),
             at_ns: report
                 .placement
                 .placed_in_us

@@ -23,6 +23,7 @@ pub(super) fn view(job: &Job, settings: &CoreSettings) -> JobView {
         state: job.state.word().to_owned(),
         live: job.live,
         report: report(job, settings),
+        origin: job.placement.origin.clone().filter(|_| !job.released),
     }
 }
 

@@ -16,7 +16,7 @@ use super::policy::Ceilings;
 use super::priority;
 use super::process::{Pinned, owners, read_stat};
 use super::{Host, NotPlaced, Retire};
-use crate::control::types::PolicyLine;
+use crate::control::types::{CameFrom, JobView, PolicyLine};
 use crate::core::event::{GroupUsage, PlaceOrder, Placement, Whom};
 use crate::core::plan::{Controller, not_enforced};
 use crate::core::policy::{Machine, Reserve};
@@ -81,18 +81,18 @@ impl LinuxHost {
         self.tree.describe()
     }
 
-    /// Learns of a group that an earlier governor made for a job it left open. Where the job came from is not known any
-    /// more, so it cannot be released.
-    pub fn restore(&mut self, key: ProcessKey, paths: &[String]) {
+    /// Learns of a job that an earlier governor left open: its group, and where it came from when the record says so.
+    pub fn restore(&mut self, key: ProcessKey, job: &JobView) {
+        let paths = &job.report.placement.groups;
         let ours = |leftover: &mut Leftover| leftover.group.paths().iter().any(|path| paths.contains(path));
         let found = self.leftovers.extract_if(.., ours).next();
-        if let Some(leftover) = found {
+        if found.is_some() || job.origin.is_some() {
             self.placed.insert(
                 key,
                 Placed {
-                    group: Some(leftover.group),
-                    origin: None,
-                    asked: Limits::default(),
+                    group: found.map(|leftover| leftover.group),
+                    origin: job.origin.as_ref().map(Origin::from),
+                    asked: job.report.limits.asked.clone(),
                 },
             );
         }
@@ -224,6 +224,7 @@ impl Host for LinuxHost {
         }
         if let Some(placed) = self.placed.get_mut(&order.key) {
             placed.asked = order.limits.clone();
+            placement.origin = placed.origin.as_ref().map(CameFrom::from);
         }
         let attributes = priority::apply(&process, &order.limits);
         placement.applied = attributes.applied;

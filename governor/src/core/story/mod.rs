@@ -91,6 +91,7 @@ fn in_group(at_ns: u64) -> Placement {
         }],
         warnings: Vec::new(),
         at_ns,
+        origin: None,
     }
 }
 

@@ -12,6 +12,7 @@ use super::super::process::Pinned;
 use super::super::procfs::read_cgroups;
 use super::CgroupError;
 use super::group::Tree;
+use crate::control::types::CameFrom;
 
 /// A process as it was. Stored with the job, so that a later governor can undo what an earlier one did.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,6 +21,30 @@ pub struct Origin {
     pub groups: Vec<(String, String)>,
     /// Nice, disk priority, out-of-memory score.
     pub attributes: Attributes,
+}
+
+impl From<&CameFrom> for Origin {
+    fn from(was: &CameFrom) -> Self {
+        Self {
+            groups: was.groups.clone(),
+            attributes: Attributes {
+                nice: was.nice,
+                io_priority: was.io_priority,
+                oom_score_adj: was.oom_score_adj,
+            },
+        }
+    }
+}
+
+impl From<&Origin> for CameFrom {
+    fn from(origin: &Origin) -> Self {
+        Self {
+            groups: origin.groups.clone(),
+            nice: origin.attributes.nice,
+            io_priority: origin.attributes.io_priority,
+            oom_score_adj: origin.attributes.oom_score_adj,
+        }
+    }
 }
 
 /// What a release did.
@@ -37,16 +62,35 @@ impl Tree {
         let listed = read_cgroups(process.pid())?;
         let attributes = priority::read(process);
         process.check()?;
-        let groups = self
-            .layout
-            .hierarchies
-            .iter()
-            .filter_map(|hierarchy| {
+        let hierarchies = self.layout.hierarchies.iter().enumerate();
+        let groups = hierarchies
+            .filter_map(|(number, hierarchy)| {
                 let group = listed.0.iter().find(|one| one.hierarchy == hierarchy.number)?;
-                Some((hierarchy.name.clone(), group.pathname.clone()))
+                let ours = hierarchy
+                    .dir_of(&group.pathname)
+                    .is_some_and(|dir| dir.starts_with(self.slice_dir(number)));
+                // Left in our tree by a governor whose records are lost: it goes beside the tree one day.
+                let from = if ours {
+                    hierarchy.listed(&hierarchy.base)?
+                } else {
+                    group.pathname.clone()
+                };
+                Some((hierarchy.name.clone(), from))
             })
             .collect();
         Ok(Origin { groups, attributes })
+    }
+
+    /// An origin for processes that came from nobody knows where: the groups our tree stands in.
+    pub fn beside(&self) -> Origin {
+        let groups = self.layout.hierarchies.iter().filter_map(|hierarchy| {
+            let listed = hierarchy.listed(&hierarchy.base)?;
+            Some((hierarchy.name.clone(), listed))
+        });
+        Origin {
+            groups: groups.collect(),
+            attributes: Attributes::default(),
+        }
     }
 
     /// Puts processes back to where their job's first process was. Those that ended are passed over; those that somebody

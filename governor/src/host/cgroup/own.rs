@@ -46,6 +46,7 @@ fn make_room(dir: &Path) -> bool {
         return false;
     }
     if pids.is_empty() {
+        remove_leaves(dir);
         return true;
     }
     let leaf = dir.join(format!("ffrtmp-{me}"));
@@ -56,6 +57,17 @@ fn make_room(dir: &Path) -> bool {
         let _stays = std::fs::remove_dir(&leaf);
     }
     moved
+}
+
+/// Leaves of wrappers that ended; the kernel keeps those that hold a process.
+fn remove_leaves(dir: &Path) {
+    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let pid = name.to_str().and_then(|name| name.strip_prefix("ffrtmp-"));
+        if pid.is_some_and(|pid| pid.parse::<u32>().is_ok()) {
+            let _in_use = std::fs::remove_dir(entry.path());
+        }
+    }
 }
 
 #[cfg(test)]
