@@ -73,6 +73,7 @@ impl Backend for Fake {
             hierarchies: self.hierarchies.clone(),
             off: self.off.clone(),
             counters: BTreeMap::from([("seen".to_owned(), 3)]),
+            policy: ffrtmp_governor::control::types::PolicyStatus::default(),
         })
     }
 

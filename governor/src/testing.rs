@@ -106,6 +106,7 @@ pub(crate) struct FakeState {
     pub(crate) released: Vec<Peer>,
     pub(crate) saved: Vec<JobKey>,
     pub(crate) rules_replaced: u32,
+    pub(crate) policy: Option<crate::engine::PolicyOrder>,
     pub(crate) sessions: Vec<u64>,
     pub(crate) last_session: u64,
     mourners: Vec<crate::engine::handle::Reply<()>>,
@@ -195,6 +196,7 @@ fn status(state: &FakeState) -> Status {
         hierarchies: Vec::new(),
         off: Vec::new(),
         counters: BTreeMap::from([("discovered".to_owned(), 7), ("kernel seen".to_owned(), 11)]),
+        policy: crate::control::types::PolicyStatus::default(),
     }
 }
 
@@ -244,6 +246,7 @@ fn answer(state: &mut FakeState, command: Command) {
             let _ = reply.send(Ok(Vec::<Released>::new()));
         }
         Command::ReplaceRules(_) => state.rules_replaced += 1,
+        Command::ReplacePolicy(order) => state.policy = Some(*order),
         Command::OpenSession(_, reply) => {
             state.last_session += 1;
             let session = state.last_session;

@@ -7,20 +7,27 @@ use nix::sched::CpuSet;
 
 use crate::limits::cpus;
 
-/// Enforces on a process what needs no group.
-pub(super) fn apply(process: &Pinned, limits: &Limits) -> LimitsReport {
+/// Enforces on a process what belongs to itself.
+pub(super) fn own(process: &Pinned, limits: &Limits) -> LimitsReport {
     let mut report = LimitsReport {
         asked: limits.clone(),
         ..LimitsReport::default()
     };
-    groups(limits, &mut report);
     let own = priority::apply(process, limits);
     report.applied.extend(own.applied);
     report.warnings.extend(own.warnings);
-    if let Some(list) = &limits.cpu_set {
-        set_affinity(process.pid(), list, &mut report);
-    }
     report
+}
+
+/// What there is in place of a group: CPUs by affinity, and the words for the rest.
+pub(super) fn without_group(process: &Pinned, report: &mut LimitsReport) {
+    let limits = report.asked.clone();
+    let own = std::mem::take(&mut report.warnings);
+    groups(&limits, report);
+    report.warnings.extend(own);
+    if let Some(list) = &limits.cpu_set {
+        set_affinity(process.pid(), list, report);
+    }
 }
 
 fn groups(limits: &Limits, report: &mut LimitsReport) {
@@ -40,7 +47,8 @@ fn groups(limits: &Limits, report: &mut LimitsReport) {
             .warnings
             .push("Cannot create cgroup (permission denied)".to_owned());
         report.warnings.push(format!(
-            "Not enforced without a cgroup: {}; ffrtmp-governor, or root, can",
+            "Not enforced without a cgroup: {}; ffrtmp-governor, or root, can, and so can a user whose own cgroup is \
+             delegated: systemd-run --user --scope -p Delegate=yes ffrtmp run ...",
             missed.join(", ")
         ));
     }

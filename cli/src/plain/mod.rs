@@ -3,6 +3,7 @@
 //! No daemon, no kernel program, no control group. Usage and status come from the parent's own wait (`run`) or from the
 //! process's descriptor (`attach`, `watch`). Nothing here is ever fatal to a workload.
 
+mod delegated;
 mod limits;
 mod scan;
 
@@ -13,12 +14,13 @@ use std::time::Duration;
 
 use ffrtmp_api::{ExitReason, JobId, PlacementReport, Report, Usage};
 use ffrtmp_governor::control::types::{
-    AttachRequest, ErrorCode, Explain, ExplainStep, JobEvent, JobKey, JobView, ReleaseRequest, Released,
-    RequestError, Status,
+    AttachRequest, ErrorCode, Explain, ExplainStep, JobEvent, JobKey, JobView, PolicyStatus, ReleaseRequest,
+    Released, RequestError, Status,
 };
 use ffrtmp_governor::core::facts::{Found, ProcessFacts};
 use ffrtmp_governor::core::redact::Redactor;
 use ffrtmp_governor::core::rule::{Needs, OnForeignMove};
+use ffrtmp_governor::host::cgroup::Group;
 use ffrtmp_governor::host::process::{Pinned, ProcessError, read_stat, same_start, tick_ns};
 use ffrtmp_governor::host::procfs::{is_kernel_thread, read_facts};
 use jiff::{SignedDuration, Timestamp};
@@ -31,6 +33,7 @@ use tokio::sync::mpsc;
 
 use crate::backend::{Backend, WatchOrder};
 use crate::ending::{self, Seen};
+use delegated::Delegated;
 
 /// How long a process that was asked to end may take before it is killed; the predecessor's users know 5 s.
 const GRACE: Duration = Duration::from_secs(5);
@@ -42,6 +45,8 @@ const COLLECT_MS: u16 = 1_000;
 #[derive(Debug, Clone)]
 pub struct Plain {
     why: String,
+    /// The user's own part of the tree, where there is one.
+    own: Option<Delegated>,
     jobs: Arc<Mutex<BTreeMap<JobKey, Followed>>>,
 }
 
@@ -50,6 +55,7 @@ struct Followed {
     view: JobView,
     process: Arc<Pinned>,
     timed_out: bool,
+    group: Option<Group>,
 }
 
 impl Plain {
@@ -57,7 +63,16 @@ impl Plain {
     pub fn new(why: &str) -> Self {
         Self {
             why: why.to_owned(),
+            own: None,
             jobs: Arc::default(),
+        }
+    }
+
+    /// The same for a user who may have been handed a part of the tree.
+    pub fn delegated(why: &str) -> Self {
+        Self {
+            own: Delegated::find(),
+            ..Self::new(why)
         }
     }
 
@@ -146,6 +161,9 @@ impl Plain {
         ending::complete(&mut job.view.report, seen, Timestamp::now());
         "closed".clone_into(&mut job.view.state);
         job.view.live = 0;
+        if let (Some(own), Some(group)) = (&self.own, job.group.take()) {
+            own.retire(&group, &mut job.view.report.usage);
+        }
         Some(job.view.clone())
     }
 }
@@ -162,13 +180,17 @@ impl Backend for Plain {
             wide: false,
             rules: 0,
             jobs,
-            hierarchies: Vec::new(),
+            hierarchies: self.own.as_ref().map(Delegated::describe).unwrap_or_default(),
             off: vec![
-                format!("control groups: {}", self.why),
+                match &self.own {
+                    Some(_) => "control groups other than this user's own".to_owned(),
+                    None => format!("control groups: {}", self.why),
+                },
                 format!("processes started by others: {}", self.why),
                 "ledger: there is no daemon to keep it".to_owned(),
             ],
             counters: BTreeMap::new(),
+            policy: PolicyStatus::default(),
         })
     }
 
@@ -178,15 +200,26 @@ impl Backend for Plain {
 
     async fn attach(&self, request: AttachRequest) -> Result<JobView, RequestError> {
         let (facts, process) = Self::pin(request.pid)?;
-        let limits = limits::apply(&process, &request.limits);
+        let mut limits = limits::own(&process, &request.limits);
+        let group = self
+            .own
+            .as_ref()
+            .and_then(|own| own.place(&process, &request, mode_of(request.found), &mut limits));
+        if group.is_none() {
+            limits::without_group(&process, &mut limits);
+        }
         let key = JobKey(facts.key);
-        let view = view_of(&request, &facts, limits, &self.why);
+        let mut view = view_of(&request, &facts, limits, &self.why);
+        if let Some(group) = &group {
+            view.report.placement = delegated::report_of(group);
+        }
         self.jobs_now().insert(
             key,
             Followed {
                 view: view.clone(),
                 process: Arc::new(process),
                 timed_out: false,
+                group,
             },
         );
         if let Some(timeout) = request.timeout_ms.filter(|&timeout| timeout != 0) {
@@ -254,17 +287,21 @@ impl Backend for Plain {
     }
 }
 
+fn mode_of(found: Found) -> &'static str {
+    match found {
+        Found::Run => "run",
+        Found::Attach => "attach",
+        Found::Exec | Found::Adopted => "watch",
+    }
+}
+
 fn view_of(
     request: &AttachRequest,
     facts: &ProcessFacts,
     limits: ffrtmp_api::LimitsReport,
     why: &str,
 ) -> JobView {
-    let mode = match request.found {
-        Found::Run => "run",
-        Found::Attach => "attach",
-        Found::Exec | Found::Adopted => "watch",
-    };
+    let mode = mode_of(request.found);
     let redactor = Redactor::default();
     let command = request.command.as_ref().or(facts.argv.as_ref());
     JobView {

@@ -183,7 +183,7 @@ fn refuse_later_features(raw: &RawRule, path: &str, problems: &mut Problems) {
 }
 
 /// A name that serves as directory and label: what a job id may be made of.
-fn label(at: &At<String>, path: &str, problems: &mut Problems) -> String {
+pub(super) fn label(at: &At<String>, path: &str, problems: &mut Problems) -> String {
     if JobId::parse(&at.value).is_err() {
         problems.add(
             at,

@@ -8,6 +8,7 @@ use ffrtmp_api::{LimitOutcome, Limits};
 
 use super::facts::ProcessFacts;
 use super::origin::Origin;
+use super::pressure::{ClassOutcome, PressureRule};
 use super::rule::{PlacementMode, RuleSet};
 use crate::control::types::{Happened, JobView};
 
@@ -113,6 +114,20 @@ pub enum Event {
         /// Number of the session.
         session: u64,
     },
+    /// Other pressure rules hold from now on.
+    PolicyReplaced(Vec<PressureRule>),
+    /// The kernel says that the stall of a pressure rule was reached.
+    PressureRose {
+        /// Name of the rule.
+        rule: String,
+    },
+    /// The limits of a class were written, or given back.
+    ClassLimited {
+        /// The class.
+        class: String,
+        /// What came of it.
+        outcome: ClassOutcome,
+    },
 }
 
 /// Something to be done by the host, which answers the orders for one job in the order they were given.
@@ -177,6 +192,18 @@ pub enum Effect {
     },
     /// Write the pre-filter anew from the core's rules and look for live processes they match.
     SyncFilter,
+    /// Have the kernel tell of these stalls instead of those before; each is told of as `PressureRose`.
+    WatchPressure {
+        /// All rules.
+        rules: Vec<PressureRule>,
+    },
+    /// Write the limits of a class as a whole; none gives back what was written before. Answered by `ClassLimited`.
+    LimitClass {
+        /// The class.
+        class: String,
+        /// CPU quota and weights.
+        limits: Limits,
+    },
     /// Wake the core with `DeadlinePassed` at this time; replaces the earlier order.
     WakeAt {
         /// Boot-time clock, ns.

@@ -30,6 +30,8 @@ pub mod facts;
 pub mod job;
 pub mod origin;
 pub mod plan;
+pub mod policy;
+pub mod pressure;
 pub mod readback;
 pub mod redact;
 pub mod rule;
@@ -60,6 +62,7 @@ use event::{Effect, Event, ExitFacts, KernelUsage, Whom};
 use exit::EndOrder;
 use facts::ProcessFacts;
 use job::State;
+use pressure::Pressure;
 use recent::Recent;
 use record::Job;
 use redact::Redactor;
@@ -145,6 +148,7 @@ pub struct Governor {
     ignored: Recent<Ignored>,
     early: Recent<Early>,
     deadlines: Deadlines,
+    pressure: Pressure,
     strays: u64,
     /// Processes that a rule took, since the start.
     discovered: u64,
@@ -163,6 +167,7 @@ impl Governor {
             ids: HashMap::new(),
             waiting: BTreeMap::new(),
             deadlines: Deadlines::default(),
+            pressure: Pressure::default(),
             strays: 0,
             discovered: 0,
         }
@@ -200,6 +205,9 @@ impl Governor {
                 self.open_session(now_ns, session, Box::new(rules), effects);
             }
             Event::SessionClosed { session } => self.close_session(now_ns, session, effects),
+            Event::PolicyReplaced(rules) => self.on_policy_replaced(now_ns, rules, effects),
+            Event::PressureRose { rule } => self.on_pressure_rose(now_ns, &rule, effects),
+            Event::ClassLimited { class, outcome } => self.on_class_limited(class, outcome),
         }
         self.order_wake(now_ns, effects);
     }
@@ -231,6 +239,7 @@ impl Governor {
 
     fn on_deadline(&mut self, now_ns: u64, effects: &mut Vec<Effect>) {
         self.deadlines.fired();
+        self.lift_calm_classes(now_ns, effects);
         while let Some((key, due)) = self.deadlines.pop(now_ns) {
             match due {
                 Due::Judge => {
@@ -290,7 +299,7 @@ impl Governor {
     }
 
     fn order_wake(&mut self, now_ns: u64, effects: &mut Vec<Effect>) {
-        if let Some(at_ns) = self.deadlines.order(now_ns) {
+        if let Some(at_ns) = self.deadlines.order(now_ns, self.pressure.earliest()) {
             effects.push(Effect::WakeAt { at_ns });
         }
     }

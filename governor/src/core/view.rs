@@ -23,7 +23,7 @@ pub(super) fn view(job: &Job, settings: &CoreSettings) -> JobView {
         state: job.state.word().to_owned(),
         live: job.live,
         on_foreign_move: job.on_foreign_move,
-        origin: job.placement.origin.as_deref().cloned(),
+        origin: job.placement.origin.as_deref().filter(|_| !job.released).cloned(),
         report: report(job, settings),
     }
 }

@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 use crate::control::types::{Happened, JobEvent, JobKey, JobView, Released, RequestError};
 use crate::core::Governor;
 use crate::core::event::{Effect, Event};
+use crate::core::pressure::PressureRule;
 use crate::host::{Host, NotPlaced, Retire};
 
 use super::clock;
@@ -24,6 +25,8 @@ pub struct Outbox {
     pub wake_at_ns: Option<u64>,
     /// The filter must be written anew and the machine looked over.
     pub sync_filter: bool,
+    /// Stalls the kernel must announce from now on.
+    pub watch_pressure: Option<Vec<PressureRule>>,
     /// Groups whose last process is on its way out, with the file that tells.
     pub retiring: Vec<(ProcessKey, std::fs::File)>,
     /// What releases undid, for the one who asked.
@@ -43,6 +46,7 @@ impl Outbox {
             waiters: HashMap::new(),
             wake_at_ns: None,
             sync_filter: false,
+            watch_pressure: None,
             retiring: Vec::new(),
             released: Vec::new(),
             events_dropped: 0,
@@ -175,6 +179,17 @@ impl<H: Host> Brain<H> {
             }
             Effect::Save { job, closed } => self.outbox.save(job, closed),
             Effect::Publish { what, job } => self.outbox.publish(what, &job),
+            Effect::WatchPressure { rules } => self.outbox.watch_pressure = Some(rules),
+            Effect::LimitClass { class, limits } => {
+                let outcome = self.host.limit_class(&class, &limits);
+                let (applied, warnings) = (&outcome.applied, &outcome.warnings);
+                if limits == ffrtmp_api::Limits::default() {
+                    tracing::info!(class, ?warnings, "class lifted again");
+                } else {
+                    tracing::info!(class, ?applied, ?warnings, "class lowered under pressure");
+                }
+                return Some(Event::ClassLimited { class, outcome });
+            }
             Effect::SyncFilter => self.outbox.sync_filter = true,
             Effect::WakeAt { at_ns } => self.outbox.wake_at_ns = Some(at_ns),
         }
@@ -192,6 +207,7 @@ mod tests {
     use crate::core::CoreSettings;
     use crate::core::event::{ExitFacts, GroupUsage, KernelUsage, PlaceOrder, Placement, Whereabouts, Whom};
     use crate::core::facts::{Found, ProcessFacts};
+    use crate::core::pressure::{ClassOutcome, Resource, Share, Watch};
     use crate::core::rule::RuleSet;
 
     /// Writes down what it is told to do; refuses placements on demand and lets a group empty later.
@@ -245,6 +261,12 @@ mod tests {
         fn signal(&mut self, key: ProcessKey, signal: i32, whom: Whom) -> Result<(), String> {
             self.done.push(format!("signal {} {signal} {whom:?}", key.pid));
             Ok(())
+        }
+
+        fn limit_class(&mut self, class: &str, limits: &Limits) -> ClassOutcome {
+            let limits = serde_json::to_string(limits).unwrap();
+            self.done.push(format!("limit {class} {limits}"));
+            ClassOutcome::default()
         }
 
         fn drop_record(&mut self, key: ProcessKey) {
@@ -360,6 +382,35 @@ mod tests {
         );
         brain.perform(vec![Effect::Retire { key: KEY }]);
         assert!(stored.try_iter().any(|order| order.closed));
+    }
+
+    #[test]
+    fn pressure_lowers_a_class_and_calm_gives_its_limits_back() {
+        let (mut brain, _stored) = brain();
+        let rule = PressureRule {
+            name: "protect-live".to_owned(),
+            watch: Watch {
+                class: Some("live".to_owned()),
+                resource: Resource::Cpu,
+                share: Share::Some,
+                stall_us: 150_000,
+                window_us: 1_000_000,
+            },
+            class: "batch".to_owned(),
+            limits: Limits {
+                cpu_weight: Some(10),
+                ..Limits::default()
+            },
+            restore_after_ns: 10_000,
+        };
+        brain.feed(0, Event::PolicyReplaced(vec![rule.clone()]));
+        assert_eq!(brain.outbox.watch_pressure.take(), Some(vec![rule]));
+        let rule = "protect-live".to_owned();
+        brain.feed(1_000, Event::PressureRose { rule });
+        assert_eq!(brain.host.done, ["limit batch {\"cpu_weight\":10}"]);
+        assert_eq!(brain.outbox.wake_at_ns.take(), Some(11_000));
+        brain.feed(11_000, Event::DeadlinePassed);
+        assert_eq!(brain.host.done.last().map(String::as_str), Some("limit batch {}"));
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::sync::mpsc::{Sender, SyncSender, TrySendError};
 
 use tokio::sync::{mpsc, oneshot};
 
+use super::policy::PolicyOrder;
 use crate::control::types::{
     AttachRequest, ErrorCode, Explain, JobEvent, JobKey, JobView, Peer, ReleaseRequest, Released,
     RequestError, Status,
@@ -32,6 +33,8 @@ pub enum Command {
     Release(ReleaseRequest, Peer, Reply<Result<Vec<Released>, RequestError>>),
     /// Replaces the file's rules.
     ReplaceRules(Box<RuleSet>),
+    /// Replaces the node's policy.
+    ReplacePolicy(Box<PolicyOrder>),
     /// Adds a session's rules after the file's; answered with the session's number.
     OpenSession(Box<RuleSet>, Reply<u64>),
     /// Takes them away.
@@ -109,6 +112,11 @@ impl EngineHandle {
     /// Replaces the file's rules.
     pub fn replace_rules(&self, rules: RuleSet) -> bool {
         self.send(Command::ReplaceRules(Box::new(rules)))
+    }
+
+    /// Replaces the node's policy.
+    pub fn replace_policy(&self, order: PolicyOrder) -> bool {
+        self.send(Command::ReplacePolicy(Box::new(order)))
     }
 
     /// Adds a session's rules after the file's.

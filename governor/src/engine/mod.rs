@@ -9,7 +9,9 @@ pub mod clock;
 mod command;
 pub mod handle;
 mod intake;
+mod policy;
 mod scan;
+mod unprivileged;
 mod watchdog;
 
 use std::os::fd::{AsFd, OwnedFd};
@@ -29,10 +31,12 @@ use crate::core::{CoreSettings, Governor};
 use crate::host::cgroup::{CgroupError, TreeOptions};
 use crate::host::kernel::{Kernel, KernelError, KernelOptions};
 use crate::host::linux::LinuxHost;
+use crate::host::policy::Ceilings;
 use crate::host::process::Pinned;
 use crate::host::realtime;
 
 pub use handle::{Command, EngineHandle, SaveOrder, SaveQueue};
+pub use policy::PolicyOrder;
 
 use brain::{Brain, Outbox};
 use watchdog::{Watchdog, Watched};
@@ -52,6 +56,10 @@ pub struct EngineOptions {
     pub placement_retries: Option<u32>,
     /// Jobs an earlier governor of this boot left open.
     pub restore: Vec<JobView>,
+    /// The node's policy, and what the rules promise beyond the machine.
+    pub policy: PolicyOrder,
+    /// Where the files written above the jobs are noted; `None` notes nothing.
+    pub ceilings: Option<std::path::PathBuf>,
     /// True in a daemon: live processes that match a rule are adopted at start.
     pub discover: bool,
 }
@@ -112,11 +120,13 @@ impl Engine {
         });
         let mut first = Vec::new();
         core.handle(clock::boot_ns(), Event::RulesReplaced(options.rules), &mut first);
-        let host = LinuxHost::new(kernel, options.tree, options.discover)?;
+        let ceilings = options.ceilings.map_or_else(Ceilings::default, Ceilings::open);
+        let host = LinuxHost::new(kernel, options.tree, options.discover, ceilings)?;
         let mut brain = Brain { core, host, outbox };
         brain.perform(first);
         let mut worker = Worker::new(brain, commands, wake, options.discover)?;
         worker.restore(&options.restore);
+        worker.set_policy(options.policy);
         worker.sync_filter();
         worker.watch_leftovers();
         let thread = std::thread::Builder::new()
@@ -147,6 +157,7 @@ struct Worker {
     intake: intake::Intake,
     /// What does not work on this machine beyond the kernel programs' own list, with the reason.
     off: Vec<String>,
+    policy: policy::PolicyState,
     /// Sessions opened so far.
     sessions: u64,
     /// When the timer goes off; 0 for never.
@@ -184,6 +195,7 @@ impl Worker {
             watchdog: Watchdog::new(FIRST_PROCESS),
             intake: intake::Intake::new(discover),
             off: Vec::new(),
+            policy: policy::PolicyState::default(),
             sessions: 0,
             armed_ns: 0,
             mourners: Vec::new(),
@@ -215,15 +227,17 @@ impl Worker {
                     RING => self.on_ring(),
                     WAKE => self.on_wake(),
                     TIMER => self.on_timer(),
-                    token => self.on_watched(token),
+                    token => self.on_watched(token, event.events()),
                 }
             }
             self.watch_groups();
+            self.watch_pressure();
             if std::mem::take(&mut self.brain.outbox.sync_filter) {
                 self.sync_filter();
             }
         }
-        self.brain.host.tidy();
+        let live = self.brain.core.live() > 0;
+        self.brain.host.tidy(live);
         if let Some(reply) = self.stop.take() {
             // The asker may be gone already.
             let _gone = reply.send(());
@@ -286,7 +300,7 @@ impl Worker {
         }
     }
 
-    fn on_watched(&mut self, token: u64) {
+    fn on_watched(&mut self, token: u64, what: EpollFlags) {
         match self.watchdog.take(token) {
             Some(Watched::Process(process)) => {
                 self.forget(&process);
@@ -300,6 +314,7 @@ impl Worker {
                 self.forget(&events);
                 self.watch_leftovers();
             }
+            Some(Watched::Pressure(rule, trigger)) => self.on_pressure(token, rule, trigger, what),
             None => {}
         }
     }

@@ -7,6 +7,8 @@ use std::collections::HashMap;
 
 use ffrtmp_abi::ProcessKey;
 
+use crate::core::pressure::PressureRule;
+use crate::host::pressure::Trigger;
 use crate::host::process::Pinned;
 
 /// What a token stands for.
@@ -18,6 +20,8 @@ pub(super) enum Watched {
     Group(ProcessKey, std::fs::File),
     /// `cgroup.events` of a group that an earlier governor left and no job claims.
     Leftover(std::fs::File),
+    /// A stall the kernel is to announce, for this rule.
+    Pressure(Box<PressureRule>, Trigger),
 }
 
 /// Descriptors by epoll token.
@@ -54,9 +58,14 @@ impl Watchdog {
             .extract_if(|_, watched| matches!(watched, Watched::Leftover(_)));
         let file = |(_, watched)| match watched {
             Watched::Leftover(events) => Some(events),
-            Watched::Process(_) | Watched::Group(..) => None,
+            Watched::Process(_) | Watched::Group(..) | Watched::Pressure(..) => None,
         };
         leftovers.filter_map(file).collect()
+    }
+
+    /// Keeps a descriptor that goes on under the token it had.
+    pub(super) fn put_back(&mut self, token: u64, watched: Watched) {
+        self.watched.insert(token, watched);
     }
 
     /// Gives a descriptor back.

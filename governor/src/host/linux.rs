@@ -8,16 +8,20 @@ use std::collections::HashMap;
 use ffrtmp_abi::ProcessKey;
 use ffrtmp_api::Limits;
 
-use super::cgroup::{CgroupError, Group, Leftover, Moved, Prepared, Tree, TreeOptions};
+use super::cgroup::{CgroupError, Confinement, Group, Leftover, Moved, Prepared, Tree, TreeOptions};
+use super::file::IoError;
 use super::kernel::Kernel;
 use super::leaving::{events_of, still_leaving};
+use super::policy::Ceilings;
 use super::priority;
-use super::process::Pinned;
+use super::process::{Pinned, owners};
 use super::{Host, NotPlaced, Retire};
-use crate::control::types::JobView;
+use crate::control::types::{JobView, PolicyLine};
 use crate::core::event::{GroupUsage, PlaceOrder, Placement, Whereabouts, Whom};
 use crate::core::origin::Origin;
-use crate::core::plan::not_enforced;
+use crate::core::plan::{Controller, not_enforced};
+use crate::core::policy::{Machine, Reserve};
+use crate::core::pressure::ClassOutcome;
 use crate::core::rule::PlacementMode;
 use crate::engine::clock;
 
@@ -39,11 +43,20 @@ pub struct LinuxHost {
     placed: HashMap<ProcessKey, Placed>,
     /// Groups of an earlier governor that still hold processes.
     leftovers: Vec<Leftover>,
+    /// Users without privilege that asked for a job: nothing of other users is touched on their behalf.
+    owners: HashMap<ProcessKey, u32>,
+    /// What is held above the jobs.
+    ceilings: Ceilings,
 }
 
 impl LinuxHost {
     /// Looks at the hierarchies and removes what a dead governor left empty.
-    pub fn new(kernel: Kernel, options: TreeOptions, daemon: bool) -> Result<Self, CgroupError> {
+    pub fn new(
+        kernel: Kernel,
+        options: TreeOptions,
+        daemon: bool,
+        ceilings: Ceilings,
+    ) -> Result<Self, CgroupError> {
         let tree = Tree::open(options)?;
         let mut leftovers = Vec::new();
         // An engine of `ffrtmp run` lives beside others and leaves their groups alone.
@@ -59,6 +72,8 @@ impl LinuxHost {
             tree,
             placed: HashMap::new(),
             leftovers,
+            owners: HashMap::new(),
+            ceilings,
         })
     }
 
@@ -103,9 +118,35 @@ impl LinuxHost {
         files
     }
 
-    /// Removes our empty directories; called when an engine ends.
-    pub fn tidy(&self) {
+    /// Gives back what was held above the jobs and removes our empty directories; called when an engine ends.
+    pub fn tidy(&mut self, jobs_live: bool) {
+        self.ceilings.end(jobs_live);
         self.tree.cleanup();
+    }
+
+    /// A user without privilege asks for this job.
+    pub fn owned_by(&mut self, key: ProcessKey, uid: u32) {
+        self.owners.insert(key, uid);
+    }
+
+    /// What a process would be free of in our tree.
+    pub fn confinement(&self, process: &Pinned) -> Result<Confinement, CgroupError> {
+        self.tree.confinement(process)
+    }
+
+    /// Has every job from now on join the hierarchies of these controllers.
+    pub fn join_always(&mut self, controllers: &[Controller]) {
+        self.tree.join_always(controllers);
+    }
+
+    /// Leaves the reserve to the rest of the host. Gives what is in force.
+    pub fn reserve(&mut self, reserve: Reserve, machine: Option<Machine>) -> Vec<PolicyLine> {
+        self.ceilings.reserve(&self.tree, reserve, machine)
+    }
+
+    /// The directory of a class in the unified hierarchy, made when it does not exist.
+    pub fn v2_class(&self, class: &str) -> Result<Option<std::path::PathBuf>, IoError> {
+        self.tree.v2_class(class)
     }
 
     fn place_in_group(
@@ -114,6 +155,7 @@ impl LinuxHost {
         process: &Pinned,
         mut placement: Placement,
     ) -> Result<Placement, NotPlaced> {
+        self.ceilings.confirm(&self.tree, &order.class);
         let (mut prepared, moved) = match self.make_and_fill(order, process) {
             Ok(done) => done,
             Err(error) => {
@@ -155,9 +197,14 @@ impl LinuxHost {
     /// once more.
     fn make_and_fill(&self, order: &PlaceOrder, process: &Pinned) -> Result<(Prepared, Moved), CgroupError> {
         let key = order.key;
+        let owner = self.owners.get(&key).copied();
         let children = || {
             let members = self.kernel.members_of(key).into_iter();
-            members.filter(|child| *child != key).collect()
+            members
+                .filter(|child| *child != key)
+                // A child that runs as somebody else (set-uid) stays where it is.
+                .filter(|child| owner.is_none_or(|uid| owners(*child).is_some_and(|ids| ids == [uid; 4])))
+                .collect()
         };
         let mut again = true;
         loop {
@@ -268,6 +315,7 @@ impl Host for LinuxHost {
     }
 
     fn retire(&mut self, key: ProcessKey) -> Retire {
+        self.owners.remove(&key);
         let Some(Placed {
             group: Some(group), ..
         }) = self.placed.get(&key)
@@ -331,7 +379,11 @@ impl Host for LinuxHost {
             Whom::First => vec![key],
             Whom::Everyone => self.kernel.members_of(key),
         };
+        let owner = self.owners.get(&key).copied();
         for member in members {
+            if owner.is_some_and(|uid| !may_signal(uid, member)) {
+                continue;
+            }
             match Pinned::open(member).and_then(|process| process.signal(signal)) {
                 Ok(()) => {}
                 Err(error) if error.is_gone() => {}
@@ -341,9 +393,35 @@ impl Host for LinuxHost {
         Ok(())
     }
 
+    fn limit_class(&mut self, class: &str, limits: &Limits) -> ClassOutcome {
+        let outcome = self.ceilings.limit_class(&self.tree, class, limits);
+        // Jobs that were placed below a lower ceiling had their quotas cut to it.
+        if limits.cpu_max.is_none() {
+            for placed in self
+                .placed
+                .values()
+                .filter(|placed| placed.asked.cpu_max.is_some())
+            {
+                if let Some(group) = placed
+                    .group
+                    .as_ref()
+                    .filter(|group| Tree::is_of_class(group, class))
+                {
+                    self.tree.raise_again(group, &placed.asked);
+                }
+            }
+        }
+        outcome
+    }
+
     fn drop_record(&mut self, key: ProcessKey) {
         self.kernel.remove(key);
     }
+}
+
+/// As kill(2) judges: the sender must be the target's real or saved user.
+fn may_signal(uid: u32, target: ProcessKey) -> bool {
+    owners(target).is_none_or(|[real, _, saved, _]| uid == real || uid == saved)
 }
 
 /// Names of the limits that only a control group can enforce.

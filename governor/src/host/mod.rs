@@ -5,14 +5,20 @@
 
 use ffrtmp_abi::ProcessKey;
 
+use ffrtmp_api::Limits;
+
 use crate::core::event::{GroupUsage, PlaceOrder, Placement, Whereabouts, Whom};
+use crate::core::pressure::ClassOutcome;
 
 pub mod cgroup;
 mod container;
+pub mod descend;
 pub mod file;
 pub mod kernel;
 mod leaving;
 pub mod linux;
+pub mod policy;
+pub mod pressure;
 pub mod priority;
 pub mod process;
 pub mod procfs;
@@ -58,6 +64,9 @@ pub trait Host {
 
     /// Sends a signal somebody asked for.
     fn signal(&mut self, key: ProcessKey, signal: i32, whom: Whom) -> Result<(), String>;
+
+    /// Writes the limits of a class as a whole; none gives back what was written before.
+    fn limit_class(&mut self, class: &str, limits: &Limits) -> ClassOutcome;
 
     /// Drops what the kernel keeps of a process: nobody wants it, or its record is on disk.
     fn drop_record(&mut self, key: ProcessKey);

@@ -127,6 +127,7 @@ impl World {
                 assert!(!ended || job.report.exit.is_some(), "{what:?} without an end");
             }
             Effect::SyncFilter => self.rescan = true,
+            Effect::WatchPressure { .. } | Effect::LimitClass { .. } => {}
             Effect::WakeAt { at_ns } => {
                 assert!(at_ns >= self.now, "woken in the past");
                 self.wake = Some(at_ns);

@@ -84,6 +84,8 @@ fn word(effect: &Effect) -> String {
         Effect::DropRecord { key } => format!("drop {}", key.pid),
         Effect::Publish { what, job } => format!("publish {what:?} {}", job.state),
         Effect::SyncFilter => "sync".to_owned(),
+        Effect::WatchPressure { rules } => format!("watch {} stalls", rules.len()),
+        Effect::LimitClass { class, .. } => format!("limit {class}"),
         Effect::WakeAt { at_ns } => format!("wake {at_ns}"),
     }
 }

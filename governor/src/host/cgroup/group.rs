@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use ffrtmp_api::{LimitOutcome, Limits};
 
 use super::super::file::{self, IoError, chain};
+use super::ceiling::quota_below;
 use super::layout::{Hierarchy, Layout, Sources, TreeOptions};
 use super::levels::mkdir;
 use super::{CgroupError, NameProblem};
@@ -30,6 +31,8 @@ pub struct Tree {
     pub(super) layout: Layout,
     pub(super) options: TreeOptions,
     offers: Vec<Offer>,
+    /// Hierarchies every job joins, because a ceiling above the jobs counts only those below it.
+    pub(super) always: Vec<usize>,
 }
 
 /// A job's group: one directory in each hierarchy it joined.
@@ -138,6 +141,7 @@ impl Tree {
             layout,
             options,
             offers,
+            always: Vec::new(),
         })
     }
 
@@ -156,7 +160,10 @@ impl Tree {
     pub fn prepare(&self, class: &str, name: &str, limits: &Limits) -> Result<Prepared, CgroupError> {
         check_name(class)?;
         check_name(name)?;
-        let plan = plan(limits, &self.offers, self.layout.sharing);
+        let mut plan = plan(limits, &self.offers, self.layout.sharing);
+        plan.joins.extend(&self.always);
+        plan.joins.sort_unstable();
+        plan.joins.dedup();
         let mut tries = 0;
         let (group, name, absent, off) = loop {
             tries += 1;
@@ -294,13 +301,31 @@ impl Prepared {
             return;
         };
         let path = dir.path.join(write.file);
-        match file::write(&path, &write.value).and_then(|()| file::read(&path)) {
+        let mut written = file::write(&path, &write.value);
+        let mut value = write.value.clone();
+        // v1 refuses a quota above that of a group above; what fits is better than none.
+        if written.is_err()
+            && write.file == "cpu.cfs_quota_us"
+            && let Some(cut) = write
+                .value
+                .parse()
+                .ok()
+                .and_then(|asked| quota_below(&dir.path, asked))
+        {
+            value = cut.to_string();
+            written = file::write(&path, &value);
+            self.warnings.push(format!(
+                "{} of {} is cut to {value} by a ceiling above it, the node's reserve or a lowered class",
+                write.limit, write.value
+            ));
+        }
+        match written.and_then(|()| file::read(&path)) {
             Err(error) if write.limit == "io_max" && error.errno() == Some(libc::ENODEV) => {
                 let why = format!("{}; `lsblk` lists the disks there are", chain(&error));
                 self.warn(not_enforced(write.limit, why));
             }
             Err(error) => self.warn(not_enforced(write.limit, chain(&error))),
-            Ok(read) => match holding(write.file, &write.value, &read) {
+            Ok(read) => match holding(write.file, &value, &read) {
                 Some(_) if let Some(effective) = other_cpus(&path, write) => self.warn(format!(
                     "{} is not as asked: groups above allow CPUs `{effective}` where `{}` was asked for",
                     write.limit, write.value

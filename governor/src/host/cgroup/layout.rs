@@ -22,6 +22,8 @@ pub enum CgroupBase {
     /// v1: the governor's own group. v2: the delegated group of its own unit, else the root.
     #[default]
     Auto,
+    /// The nearest group above ours that was handed to the user we are; hierarchies without one are left out.
+    Own,
     /// This group, counted from the root of every hierarchy; made when it does not exist.
     Below(PathBuf),
 }
@@ -246,7 +248,15 @@ fn hierarchy(
         base: mount.mount_point.clone(),
         why: "root of the hierarchy",
     };
-    (found.base, found.why) = base(&found, &group.pathname, sources, options)?;
+    if options.base == CgroupBase::Own {
+        let own = found.dir_of(&group.pathname).filter(|dir| dir.is_dir());
+        let Some(base) = own.and_then(|own| super::own::base(&own, &found.mount, found.version)) else {
+            return Ok(None);
+        };
+        (found.base, found.why) = (base, "delegated to this user");
+    } else {
+        (found.base, found.why) = base(&found, &group.pathname, sources, options)?;
+    }
     found.controllers = if v2 {
         offered_v2(&found, options)
     } else {
@@ -301,7 +311,7 @@ fn base(
 /// Controllers that can be switched on below the base. A base that is still to be made has those of the root.
 fn offered_v2(hierarchy: &Hierarchy, options: &TreeOptions) -> Vec<Controller> {
     let from = match options.base {
-        CgroupBase::Auto => &hierarchy.base,
+        CgroupBase::Auto | CgroupBase::Own => &hierarchy.base,
         CgroupBase::Below(_) => &hierarchy.mount,
     };
     let text = file::read(&from.join("cgroup.controllers")).unwrap_or_default();

@@ -22,11 +22,7 @@ impl Tree {
             Ok(fresh) => fresh,
             // The first job of all, or the first since a clean-up.
             Err(error) if error.is_gone() => {
-                let base = &self.layout.hierarchies[hierarchy].base;
-                if matches!(self.options.base, CgroupBase::Below(_)) {
-                    std::fs::create_dir_all(base).map_err(|error| IoError::new("mkdir", base, error))?;
-                }
-                mkdir(&slice)?;
+                self.make_slice(hierarchy)?;
                 mkdir(&dir)?
             }
             Err(error) => return Err(error),
@@ -39,8 +35,19 @@ impl Tree {
         Ok(dir)
     }
 
+    /// The slice, made with everything above it up to the base.
+    pub(super) fn make_slice(&self, hierarchy: usize) -> Result<PathBuf, IoError> {
+        let base = &self.layout.hierarchies[hierarchy].base;
+        if matches!(self.options.base, CgroupBase::Below(_)) {
+            std::fs::create_dir_all(base).map_err(|error| IoError::new("mkdir", base, error))?;
+        }
+        let slice = self.slice_dir(hierarchy);
+        mkdir(&slice)?;
+        Ok(slice)
+    }
+
     /// Groups from the highest one that is ours to change down to the class: what must pass controllers on.
-    fn levels(&self, hierarchy: usize, class: &str) -> Vec<PathBuf> {
+    pub(super) fn levels(&self, hierarchy: usize, class: &str) -> Vec<PathBuf> {
         let found = &self.layout.hierarchies[hierarchy];
         let mut levels = Vec::new();
         if matches!(self.options.base, CgroupBase::Below(_)) {
@@ -113,7 +120,7 @@ pub(super) fn mkdir(path: &Path) -> Result<bool, IoError> {
 }
 
 /// Passes one controller on to the groups below `level`.
-fn enable(level: &Path, controller: Controller) -> Result<(), String> {
+pub(super) fn enable(level: &Path, controller: Controller) -> Result<(), String> {
     let path = level.join("cgroup.subtree_control");
     let name = controller.name(Version::V2);
     let on = file::read(&path).map_err(|error| chain(&error))?;

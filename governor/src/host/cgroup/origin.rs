@@ -11,7 +11,7 @@ use super::super::process::Pinned;
 use super::super::procfs::read_cgroups;
 use super::CgroupError;
 use super::group::Tree;
-use crate::core::origin::Origin;
+use crate::core::origin::{Attributes, Origin};
 use crate::core::plan::Version;
 
 /// What a release did.
@@ -29,13 +29,20 @@ impl Tree {
         let listed = read_cgroups(process.pid())?;
         let attributes = priority::read(process);
         process.check()?;
-        let groups = self
-            .layout
-            .hierarchies
-            .iter()
-            .filter_map(|hierarchy| {
+        let hierarchies = self.layout.hierarchies.iter().enumerate();
+        let groups = hierarchies
+            .filter_map(|(number, hierarchy)| {
                 let group = listed.0.iter().find(|one| one.hierarchy == hierarchy.number)?;
-                Some((hierarchy.name.clone(), group.pathname.clone()))
+                let ours = hierarchy
+                    .dir_of(&group.pathname)
+                    .is_some_and(|dir| dir.starts_with(self.slice_dir(number)));
+                // Left in our tree by a governor whose records are lost: it goes beside the tree one day.
+                let from = if ours {
+                    hierarchy.listed(&hierarchy.base)?
+                } else {
+                    group.pathname.clone()
+                };
+                Some((hierarchy.name.clone(), from))
             })
             .collect();
         Ok(Origin { groups, attributes })
@@ -53,6 +60,18 @@ impl Tree {
         // The root has no such file and is never frozen.
         let events = file::read(&dir.join("cgroup.events")).ok()?;
         events.lines().any(|line| line == "frozen 1").then_some(dir)
+    }
+
+    /// An origin for processes that came from nobody knows where: the groups our tree stands in.
+    pub fn beside(&self) -> Origin {
+        let groups = self.layout.hierarchies.iter().filter_map(|hierarchy| {
+            let listed = hierarchy.listed(&hierarchy.base)?;
+            Some((hierarchy.name.clone(), listed))
+        });
+        Origin {
+            groups: groups.collect(),
+            attributes: Attributes::default(),
+        }
     }
 
     /// Puts processes back to where their job's first process was. Those that ended are passed over; those that somebody

@@ -175,7 +175,7 @@ fn pids_below(dir: &Path) -> Result<Vec<u32>, CgroupError> {
     Ok(pids)
 }
 
-fn subdirs(dir: &Path) -> Result<Vec<PathBuf>, CgroupError> {
+pub(super) fn subdirs(dir: &Path) -> Result<Vec<PathBuf>, CgroupError> {
     let entries = match std::fs::read_dir(dir) {
         Ok(entries) => entries,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
