@@ -231,7 +231,7 @@ pub struct Placement {
     /// When the last move was done, boot-time clock, ns; 0 when nothing was moved.
     pub at_ns: u64,
     /// Where it was before.
-    pub origin: Option<CameFrom>,
+    pub origin: Option<Box<CameFrom>>,
 }
 
 /// How a first process ended.

@@ -50,7 +50,7 @@ impl Governor {
             groups: report.placement.groups.clone(),
             applied: report.limits.applied.clone(),
             warnings: Vec::new(),
-            origin: remembered.origin.clone(),
+            origin: remembered.origin.clone().map(Box::new),
             at_ns: report
                 .placement
                 .placed_in_us

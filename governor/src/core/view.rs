@@ -23,7 +23,7 @@ pub(super) fn view(job: &Job, settings: &CoreSettings) -> JobView {
         state: job.state.word().to_owned(),
         live: job.live,
         report: report(job, settings),
-        origin: job.placement.origin.clone().filter(|_| !job.released),
+        origin: job.placement.origin.as_deref().cloned().filter(|_| !job.released),
     }
 }
 

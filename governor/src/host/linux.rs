@@ -3,23 +3,23 @@
 //! Nothing acts on a bare pid: each effect opens the process by its key first. A process that ended meanwhile makes the
 //! effect fail softly, never somebody else suffer it.
 
+mod policy;
+
 use std::collections::HashMap;
 use std::io::Read;
 
 use ffrtmp_abi::ProcessKey;
 use ffrtmp_api::Limits;
 
-use super::cgroup::{CgroupError, Confinement, Group, Leftover, Origin, Prepared, Tree, TreeOptions};
-use super::file::IoError;
+use super::cgroup::{CgroupError, Group, Leftover, Origin, Prepared, Tree, TreeOptions};
 use super::kernel::Kernel;
 use super::policy::Ceilings;
 use super::priority;
-use super::process::{Pinned, owners, read_stat};
+use super::process::{Pinned, read_stat};
 use super::{Host, NotPlaced, Retire};
-use crate::control::types::{CameFrom, JobView, PolicyLine};
+use crate::control::types::JobView;
 use crate::core::event::{GroupUsage, PlaceOrder, Placement, Whom};
-use crate::core::plan::{Controller, not_enforced};
-use crate::core::policy::{Machine, Reserve};
+use crate::core::plan::not_enforced;
 use crate::core::pressure::ClassOutcome;
 use crate::core::rule::PlacementMode;
 use crate::engine::clock;
@@ -104,31 +104,6 @@ impl LinuxHost {
         self.tree.cleanup();
     }
 
-    /// A user without privilege asks for this job.
-    pub fn owned_by(&mut self, key: ProcessKey, uid: u32) {
-        self.owners.insert(key, uid);
-    }
-
-    /// What a process would be free of in our tree.
-    pub fn confinement(&self, process: &Pinned) -> Result<Confinement, CgroupError> {
-        self.tree.confinement(process)
-    }
-
-    /// Has every job from now on join the hierarchies of these controllers.
-    pub fn join_always(&mut self, controllers: &[Controller]) {
-        self.tree.join_always(controllers);
-    }
-
-    /// Leaves the reserve to the rest of the host. Gives what is in force.
-    pub fn reserve(&mut self, reserve: Reserve, machine: Option<Machine>) -> Vec<PolicyLine> {
-        self.ceilings.reserve(&self.tree, reserve, machine)
-    }
-
-    /// The directory of a class in the unified hierarchy, made when it does not exist.
-    pub fn v2_class(&self, class: &str) -> Result<Option<std::path::PathBuf>, IoError> {
-        self.tree.v2_class(class)
-    }
-
     fn place_in_group(
         &mut self,
         order: &PlaceOrder,
@@ -152,17 +127,7 @@ impl LinuxHost {
             }
         };
         let key = order.key;
-        let kernel = &self.kernel;
-        let owner = self.owners.get(&key).copied();
-        let children = || {
-            kernel
-                .members_of(key)
-                .into_iter()
-                .filter(|child| *child != key)
-                // A child that runs as somebody else (set-uid) stays where it is.
-                .filter(|child| owner.is_none_or(|uid| owners(*child).is_some_and(|ids| ids == [uid; 4])))
-                .collect()
-        };
+        let children = || policy::children(&self.kernel, key, self.owners.get(&key));
         let moved = match self.tree.place(&prepared.group, process, children) {
             Ok(moved) => moved,
             Err(error) => {
@@ -224,7 +189,7 @@ impl Host for LinuxHost {
         }
         if let Some(placed) = self.placed.get_mut(&order.key) {
             placed.asked = order.limits.clone();
-            placement.origin = placed.origin.as_ref().map(CameFrom::from);
+            placement.origin = placed.origin.as_ref().map(|origin| Box::new(origin.into()));
         }
         let attributes = priority::apply(&process, &order.limits);
         placement.applied = attributes.applied;
@@ -315,7 +280,7 @@ impl Host for LinuxHost {
         };
         let owner = self.owners.get(&key).copied();
         for member in members {
-            if owner.is_some_and(|uid| !may_signal(uid, member)) {
+            if owner.is_some_and(|uid| !policy::may_signal(uid, member)) {
                 continue;
             }
             match Pinned::open(member).and_then(|process| process.signal(signal)) {
@@ -369,11 +334,6 @@ fn is_alive(pid: u32) -> bool {
     /// `PF_EXITING` of include/linux/sched.h.
     const PF_EXITING: u32 = 4;
     read_stat(pid).is_ok_and(|stat| stat.flags & PF_EXITING == 0)
-}
-
-/// As kill(2) judges: the sender must be the target's real or saved user.
-fn may_signal(uid: u32, target: ProcessKey) -> bool {
-    owners(target).is_none_or(|[real, _, saved, _]| uid == real || uid == saved)
 }
 
 /// Names of the limits that only a control group can enforce.
