@@ -195,6 +195,7 @@ fn job(id: &str, pid: u32) -> JobView {
             rule: Some("ffmpeg".to_owned()),
             class: "ffmpeg".to_owned(),
         },
+        origin: None,
     }
 }
 

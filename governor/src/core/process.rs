@@ -266,11 +266,9 @@ impl Governor {
             self.on_unknown_end(now_ns, key, effects, |early| early.exit = Some((exit, live)));
             return;
         };
-        let first = job.exit.is_none();
-        let better = job
-            .exit
-            .as_ref()
-            .is_none_or(|known| known.status.is_none() && exit.status.is_some());
+        let known = job.exit.as_ref();
+        let first = known.is_none();
+        let better = known.is_none_or(|known| known.status.is_none() && exit.status.is_some());
         if !job.advance(Trigger::Exited) || !better {
             self.strays += 1;
             return;

@@ -261,7 +261,7 @@ impl Worker {
             rules: core.rule_count(),
             jobs: core.live(),
             hierarchies: self.brain.host.hierarchies(),
-            off: kernel.off().to_vec(),
+            off: kernel.off().iter().chain(&self.off).cloned().collect(),
             counters,
             policy,
         }

@@ -33,6 +33,7 @@ use crate::host::kernel::{Kernel, KernelError, KernelOptions};
 use crate::host::linux::LinuxHost;
 use crate::host::policy::Ceilings;
 use crate::host::process::Pinned;
+use crate::host::realtime;
 
 pub use handle::{Command, EngineHandle, SaveOrder, SaveQueue};
 pub use policy::PolicyOrder;
@@ -154,6 +155,8 @@ struct Worker {
     watchdog: Watchdog,
     intake: intake::Intake,
     policy: policy::PolicyState,
+    /// What does not work on this machine beyond the kernel programs' own list, with the reason.
+    off: Vec<String>,
     /// Sessions opened so far.
     sessions: u64,
     /// When the timer goes off; 0 for never.
@@ -191,6 +194,7 @@ impl Worker {
             watchdog: Watchdog::new(FIRST_PROCESS),
             intake: intake::Intake::new(discover),
             policy: policy::PolicyState::default(),
+            off: Vec::new(),
             sessions: 0,
             armed_ns: 0,
             mourners: Vec::new(),
@@ -199,6 +203,13 @@ impl Worker {
     }
 
     fn run(&mut self) {
+        if let Err(error) = realtime::raise_this_thread() {
+            let why = format!(
+                "real-time priority of the placing thread: {error}; on busy CPUs it waits for a tick, so grant CAP_SYS_NICE"
+            );
+            tracing::info!("off: {why}");
+            self.off.push(why);
+        }
         let mut ready = [EpollEvent::empty(); 64];
         while self.stop.is_none() {
             self.arm_timer();

@@ -20,6 +20,7 @@ pub mod pressure;
 pub mod priority;
 pub mod process;
 pub mod procfs;
+pub mod realtime;
 pub mod spawn;
 
 /// A placement that did not happen, with what took effect all the same.

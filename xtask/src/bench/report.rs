@@ -75,9 +75,16 @@ fn line(name: &str, summary: &Summary) -> Vec<String> {
 
 fn promises(results: &Results) -> String {
     let mut table = table(&["measured", "figure"]);
+    for (name, figure) in found(results).into_iter().chain(costs(results)) {
+        table.add_row([name.to_owned(), figure]);
+    }
+    table.to_string()
+}
+
+/// How much earlier than the scan, and what each of the two misses.
+fn found(results: &Results) -> Vec<(&'static str, String)> {
     let (lone, storm, found) = (&results.lone, &results.storm, &results.found);
-    let (spawn, idle, adoption) = (&results.spawn, &results.idle, &results.adoption_ms);
-    let rows = [
+    vec![
         (
             "scan's placement over ours, lone, p50",
             ratio(lone.scan_placed_us.p50, lone.placed_us.p50),
@@ -97,6 +104,13 @@ fn promises(results: &Results) -> String {
             "the same lives seen by the scan",
             format!("{} of {}", found.scan_saw, found.lives),
         ),
+    ]
+}
+
+/// What the governor costs everybody else, and itself.
+fn costs(results: &Results) -> Vec<(&'static str, String)> {
+    let (spawn, idle, adoption) = (&results.spawn, &results.idle, &results.adoption_ms);
+    vec![
         (
             "starts of /bin/true, with the governor over without",
             format!(
@@ -141,11 +155,7 @@ fn promises(results: &Results) -> String {
                 adoption.count
             ),
         ),
-    ];
-    for (name, figure) in rows {
-        table.add_row([name.to_owned(), figure]);
-    }
-    table.to_string()
+    ]
 }
 
 fn programs(results: &Results) -> String {
