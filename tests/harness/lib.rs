@@ -12,7 +12,6 @@
 mod base;
 mod disk;
 pub mod fuzz;
-pub mod fuzz;
 pub mod machine;
 mod nginx;
 mod user;

@@ -32,7 +32,7 @@ fn end(mut child: Child) {
     child.wait().unwrap();
 }
 
-fn attach(uid: u32, world: &World, pid: u32, limits: Value) -> (u16, Value) {
+fn attach(uid: u32, world: &World, pid: u32, limits: &Value) -> (u16, Value) {
     let request = json!({"pid": pid, "found": "attach", "limits": limits});
     ask_as(uid, world, "POST", "attach", &request)
 }
@@ -102,12 +102,12 @@ fn processes_of_others_are_not_touched_by_any_verb() {
     );
     for victim in [&root, &alice] {
         let (pid, before) = (victim.id(), groups(victim.id()));
-        refused(attach(MALLORY, &world, pid, json!({})));
+        refused(attach(MALLORY, &world, pid, &json!({})));
         refused(attach(
             MALLORY,
             &world,
             pid,
-            json!({"nice": 19, "memory_max": 1 << 20}),
+            &json!({"nice": 19, "memory_max": 1 << 20}),
         ));
         let run = json!({"pid": pid, "found": "run", "timeout_ms": 1});
         refused(ask_as(MALLORY, &world, "POST", "attach", &run));
@@ -121,12 +121,12 @@ fn processes_of_others_are_not_touched_by_any_verb() {
         assert_eq!((groups(pid), nice_of(pid)), (before, 0));
     }
     // The same once Alice has attached her own.
-    let job = allowed(attach(ALICE, &world, alice.id(), json!({"nice": 5})));
+    let job = allowed(attach(ALICE, &world, alice.id(), &json!({"nice": 5})));
     let key = job["key"].as_str().unwrap().to_owned();
     for name in [alice.id().to_string(), key, "unknown".to_owned()] {
         refused(release(MALLORY, &world, &name));
     }
-    refused(attach(MALLORY, &world, alice.id(), json!({"nice": 19})));
+    refused(attach(MALLORY, &world, alice.id(), &json!({"nice": 19})));
     refused(ask_as(
         MALLORY,
         &world,
@@ -186,15 +186,25 @@ fn own_processes_go_downwards_only() {
         json!({"io_weight": 100}),
         json!({"io_priority": {"class": "realtime", "level": 0}}),
     ] {
-        refused(attach(MALLORY, &world, pid, raised));
+        refused(attach(MALLORY, &world, pid, &raised));
     }
     let half = json!({"quota_us": 50_000, "period_us": 100_000});
     let most = json!({"quota_us": 80_000, "period_us": 100_000});
-    allowed(attach(MALLORY, &world, pid, json!({"nice": 10, "cpu_max": half})));
+    allowed(attach(
+        MALLORY,
+        &world,
+        pid,
+        &json!({"nice": 10, "cpu_max": half}),
+    ));
     // Lower, then raise one's own.
-    refused(attach(MALLORY, &world, pid, json!({"nice": 9, "cpu_max": half})));
-    refused(attach(MALLORY, &world, pid, json!({"nice": 10, "cpu_max": most})));
-    refused(attach(MALLORY, &world, pid, json!({"nice": 10})));
+    refused(attach(MALLORY, &world, pid, &json!({"nice": 9, "cpu_max": half})));
+    refused(attach(
+        MALLORY,
+        &world,
+        pid,
+        &json!({"nice": 10, "cpu_max": most}),
+    ));
+    refused(attach(MALLORY, &world, pid, &json!({"nice": 10})));
     assert_eq!(nice_of(pid), 10);
     // What one attached oneself one may release; the nice value of before is what comes back.
     allowed(release(MALLORY, &world, &pid.to_string()));
@@ -219,19 +229,19 @@ fn limits_that_a_rule_imposed_stay() {
     ] {
         refused(release(MALLORY, &world, &name));
     }
-    refused(attach(MALLORY, &world, pid, json!({})));
+    refused(attach(MALLORY, &world, pid, &json!({})));
     refused(attach(
         MALLORY,
         &world,
         pid,
-        json!({"nice": 7, "cpu_max": {"quota_us": 10_000, "period_us": 100_000}}),
+        &json!({"nice": 7, "cpu_max": {"quota_us": 10_000, "period_us": 100_000}}),
     ));
     // Nor does a child leave the job by becoming one of its own.
     let child = eventually("the child", || {
         let listed = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).ok()?;
         listed.split_whitespace().next()?.parse::<u32>().ok()
     });
-    refused(attach(MALLORY, &world, child, json!({})));
+    refused(attach(MALLORY, &world, child, &json!({})));
     let run = json!({"pid": child, "found": "run"});
     refused(ask_as(MALLORY, &world, "POST", "attach", &run));
     assert_eq!((groups(pid), groups(child)), (placed.clone(), placed));
@@ -263,7 +273,7 @@ fn a_set_uid_program_is_not_governed_by_who_started_it() {
             .then_some(())
     });
     let before = groups(own.id());
-    refused(attach(MALLORY, &world, own.id(), json!({"nice": 19})));
+    refused(attach(MALLORY, &world, own.id(), &json!({"nice": 19})));
     assert_eq!((groups(own.id()), nice_of(own.id())), (before.clone(), 0));
     // Nor by attaching what started it: it stays where it is, and its parent alone is placed.
     let shell = Command::new("sh")
@@ -289,7 +299,7 @@ fn a_set_uid_program_is_not_governed_by_who_started_it() {
         MALLORY,
         &world,
         shell.id(),
-        json!({"memory_max": 16 << 20}),
+        &json!({"memory_max": 16 << 20}),
     ));
     assert_ne!(groups(shell.id()), before);
     assert_eq!(groups(child), before, "a process of root is not moved for a user");
@@ -308,7 +318,7 @@ fn a_pid_that_passed_on_gives_no_hold_on_its_new_owner() {
     let workload = stranger(&world);
     let own = sleeper(&workload, MALLORY);
     let pid = own.id();
-    let key = allowed(attach(MALLORY, &world, pid, json!({"nice": 3})))["key"]
+    let key = allowed(attach(MALLORY, &world, pid, &json!({"nice": 3})))["key"]
         .as_str()
         .unwrap()
         .to_owned();
@@ -326,7 +336,7 @@ fn a_pid_that_passed_on_gives_no_hold_on_its_new_owner() {
     });
     let victim = victim.expect("the pid again");
     let before = groups(pid);
-    refused(attach(MALLORY, &world, pid, json!({"nice": 19})));
+    refused(attach(MALLORY, &world, pid, &json!({"nice": 19})));
     refused(ask_as(
         MALLORY,
         &world,
@@ -365,7 +375,7 @@ fn a_process_under_limits_of_its_own_groups_does_not_escape_them_through_us() {
         MALLORY,
         &world,
         own.id(),
-        json!({"nice": 4, "memory_max": 1 << 30}),
+        &json!({"nice": 4, "memory_max": 1 << 30}),
     ));
     assert_eq!(groups(own.id()), before);
     assert_eq!(nice_of(own.id()), 4, "what needs no group is done");

@@ -29,10 +29,10 @@ pub async fn ps(args: &PsArgs, backend: &impl Backend, output: &mut Output) -> R
             rule.lowers, rule.rule, rule.watches
         ));
     }
-    if jobs.is_empty() {
-        if let Some(why) = status.tier_reason.filter(|_| status.tier == "wait") {
-            output.talk(&format!("No jobs are known: {why}"));
-        }
+    if jobs.is_empty()
+        && let Some(why) = status.tier_reason.filter(|_| status.tier == "wait")
+    {
+        output.talk(&format!("No jobs are known: {why}"));
     }
     output.rows(&rows(&jobs))?;
     Ok(ExitCode::Success)

@@ -6,9 +6,9 @@
 mod delegated;
 mod limits;
 mod scan;
+mod wait;
 
 use std::collections::BTreeMap;
-use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -21,11 +21,10 @@ use ffrtmp_governor::core::facts::{Found, ProcessFacts};
 use ffrtmp_governor::core::redact::Redactor;
 use ffrtmp_governor::core::rule::{Needs, OnForeignMove};
 use ffrtmp_governor::host::cgroup::Group;
-use ffrtmp_governor::host::process::{Pinned, ProcessError, read_stat, same_start, tick_ns};
+use ffrtmp_governor::host::process::{Pinned, ProcessError, read_stat};
 use ffrtmp_governor::host::procfs::{is_kernel_thread, read_facts};
 use jiff::{SignedDuration, Timestamp};
 use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, killpg};
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::Pid;
@@ -34,12 +33,10 @@ use tokio::sync::mpsc;
 use crate::backend::{Backend, WatchOrder};
 use crate::ending::{self, Seen};
 use delegated::Delegated;
+use wait::wait_for_end;
 
 /// How long a process that was asked to end may take before it is killed; the predecessor's users know 5 s.
 const GRACE: Duration = Duration::from_secs(5);
-
-/// How long an ended process's parent may take to collect it before its status counts as not seen, milliseconds.
-const COLLECT_MS: u16 = 1_000;
 
 /// Governs with what needs no governor.
 #[derive(Debug, Clone)]
@@ -353,45 +350,6 @@ fn start_of(found: Found, started_ns: u64) -> Timestamp {
     let age = boot_ns().saturating_sub(started_ns);
     now.checked_sub(SignedDuration::from_nanos(age as i64))
         .unwrap_or(now)
-}
-
-/// Blocks until the process has ended and its parent has collected it: its CPU seconds and its status.
-fn wait_for_end(process: &Pinned) -> (Option<f64>, Seen) {
-    if let Err(error) = poll_pidfd(process, PollFlags::POLLIN, PollTimeout::NONE) {
-        return (
-            None,
-            Seen::Nothing(format!("the wait for its end failed: {}", error.desc())),
-        );
-    }
-    // Still in /proc until its parent collects it, so this is the last chance to read its sums.
-    let cpu_sec = cpu_seconds(JobKey(process.key()));
-    // A descriptor reports POLLHUP, which needs no asking for, when the parent has done so.
-    let collected = poll_pidfd(process, PollFlags::empty(), PollTimeout::from(COLLECT_MS));
-    let seen = match (process.exit_info(), collected) {
-        (Some(exit), _) => Seen::Status(exit.status),
-        (None, Ok(0)) => Seen::Nothing("its parent has not collected it".to_owned()),
-        (None, _) => Seen::Nothing(
-            "it is not our child, and before Linux 6.15 only the governor sees the status of a stranger"
-                .to_owned(),
-        ),
-    };
-    (cpu_sec, seen)
-}
-
-fn poll_pidfd(process: &Pinned, flags: PollFlags, timeout: PollTimeout) -> Result<i32, Errno> {
-    loop {
-        let mut fds = [PollFd::new(process.as_fd(), flags)];
-        match poll(&mut fds, timeout) {
-            Err(Errno::EINTR) => {}
-            answered => return answered,
-        }
-    }
-}
-
-fn cpu_seconds(key: JobKey) -> Option<f64> {
-    let stat = read_stat(key.0.pid).ok()?;
-    let ticks = stat.utime + stat.stime;
-    same_start(key.0, stat.starttime).then(|| (ticks * tick_ns()) as f64 / 1e9)
 }
 
 /// Nanoseconds since boot, suspended time included: the clock of process starts.

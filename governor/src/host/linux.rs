@@ -3,24 +3,24 @@
 //! Nothing acts on a bare pid: each effect opens the process by its key first. A process that ended meanwhile makes the
 //! effect fail softly, never somebody else suffer it.
 
+mod policy;
+
 use std::collections::HashMap;
 
 use ffrtmp_abi::ProcessKey;
 use ffrtmp_api::Limits;
 
-use super::cgroup::{CgroupError, Confinement, Group, Leftover, Moved, Prepared, Tree, TreeOptions};
-use super::file::IoError;
+use super::cgroup::{CgroupError, Group, Leftover, Moved, Prepared, Tree, TreeOptions};
 use super::kernel::Kernel;
 use super::leaving::{events_of, still_leaving};
 use super::policy::Ceilings;
 use super::priority;
-use super::process::{Pinned, owners};
+use super::process::Pinned;
 use super::{Host, NotPlaced, Retire};
-use crate::control::types::{JobView, PolicyLine};
+use crate::control::types::JobView;
 use crate::core::event::{GroupUsage, PlaceOrder, Placement, Whereabouts, Whom};
 use crate::core::origin::Origin;
-use crate::core::plan::{Controller, not_enforced};
-use crate::core::policy::{Machine, Reserve};
+use crate::core::plan::not_enforced;
 use crate::core::pressure::ClassOutcome;
 use crate::core::rule::PlacementMode;
 use crate::engine::clock;
@@ -124,31 +124,6 @@ impl LinuxHost {
         self.tree.cleanup();
     }
 
-    /// A user without privilege asks for this job.
-    pub fn owned_by(&mut self, key: ProcessKey, uid: u32) {
-        self.owners.insert(key, uid);
-    }
-
-    /// What a process would be free of in our tree.
-    pub fn confinement(&self, process: &Pinned) -> Result<Confinement, CgroupError> {
-        self.tree.confinement(process)
-    }
-
-    /// Has every job from now on join the hierarchies of these controllers.
-    pub fn join_always(&mut self, controllers: &[Controller]) {
-        self.tree.join_always(controllers);
-    }
-
-    /// Leaves the reserve to the rest of the host. Gives what is in force.
-    pub fn reserve(&mut self, reserve: Reserve, machine: Option<Machine>) -> Vec<PolicyLine> {
-        self.ceilings.reserve(&self.tree, reserve, machine)
-    }
-
-    /// The directory of a class in the unified hierarchy, made when it does not exist.
-    pub fn v2_class(&self, class: &str) -> Result<Option<std::path::PathBuf>, IoError> {
-        self.tree.v2_class(class)
-    }
-
     fn place_in_group(
         &mut self,
         order: &PlaceOrder,
@@ -197,15 +172,7 @@ impl LinuxHost {
     /// once more.
     fn make_and_fill(&self, order: &PlaceOrder, process: &Pinned) -> Result<(Prepared, Moved), CgroupError> {
         let key = order.key;
-        let owner = self.owners.get(&key).copied();
-        let children = || {
-            let members = self.kernel.members_of(key).into_iter();
-            members
-                .filter(|child| *child != key)
-                // A child that runs as somebody else (set-uid) stays where it is.
-                .filter(|child| owner.is_none_or(|uid| owners(*child).is_some_and(|ids| ids == [uid; 4])))
-                .collect()
-        };
+        let children = || policy::children(&self.kernel, key, self.owners.get(&key));
         let mut again = true;
         loop {
             let prepared = self.tree.prepare(&order.class, &order.name, &order.limits)?;
@@ -381,7 +348,7 @@ impl Host for LinuxHost {
         };
         let owner = self.owners.get(&key).copied();
         for member in members {
-            if owner.is_some_and(|uid| !may_signal(uid, member)) {
+            if owner.is_some_and(|uid| !policy::may_signal(uid, member)) {
                 continue;
             }
             match Pinned::open(member).and_then(|process| process.signal(signal)) {
@@ -417,11 +384,6 @@ impl Host for LinuxHost {
     fn drop_record(&mut self, key: ProcessKey) {
         self.kernel.remove(key);
     }
-}
-
-/// As kill(2) judges: the sender must be the target's real or saved user.
-fn may_signal(uid: u32, target: ProcessKey) -> bool {
-    owners(target).is_none_or(|[real, _, saved, _]| uid == real || uid == saved)
 }
 
 /// Names of the limits that only a control group can enforce.

@@ -16,6 +16,9 @@ use crate::core::readback::parse_cpus;
 /// Far above any machine's memory: v1 shows "no limit" as the largest page count.
 const NO_MEMORY_LIMIT: u64 = 1 << 62;
 
+/// A file, and whether its first line is a limit.
+type Test = (&'static str, fn(&str, &Path) -> bool);
+
 /// What a process would leave behind by moving.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Confinement {
@@ -51,7 +54,7 @@ impl Tree {
 
 impl Confinement {
     fn look(&mut self, group: &Path, version: Version) {
-        let files: &[(&str, fn(&str, &Path) -> bool)] = match version {
+        let files: &[Test] = match version {
             Version::V2 => &[
                 ("cpu.max", |text, _| !text.starts_with("max")),
                 ("cpu.weight", |text, _| below(text, 100)),
