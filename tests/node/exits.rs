@@ -206,9 +206,14 @@ fn a_second_image_stays_in_the_job() {
 #[test]
 fn usage_agrees_with_the_kernels_own_sums() {
     let world = World::new();
-    let mut child = world
-        .workload
-        .spawn(&["burn-threads", "3", "write-bytes", "20000000", "burn-ms", "100"]);
+    let mut child = world.workload.spawn(&[
+        "burn-threads",
+        "3",
+        "write-bytes",
+        "20000000",
+        "burn-cpu-ms",
+        "100",
+    ]);
     // wait4 gives the sums the kernel keeps for the parent.
     let (mut status, mut sums) = (0, ffrtmp_tests::zeroed_rusage());
     // SAFETY: both pointers are valid for the call; the child is ours and not waited for elsewhere.
