@@ -83,5 +83,6 @@ fn a_policy_that_cannot_be_meant_is_refused_with_its_place() {
     "#);
     assert_snapshot!(wrong("pressure:\n  - watch: {class: batch, resource: cpu, stall: 2s, window: 5s}\n    lower: {class: live, cpu_weight: 10}\n    restore_after: 2s\n  - name: pressure-1\n    watch: {resource: gpu, stall: 2s}\n    lower: {class: live, cpu_weight: 10}"), @r#"node.yaml:9:23: pressure[1].watch.resource: "gpu" is not possible; write cpu, memory or io"#);
     assert_snapshot!(wrong("pressure:\n  - {name: x, watch: {class: batch, resource: io, stall: 20ms}, lower: {class: live, cpu_weight: 10}}\n  - {name: x, watch: {class: batch, resource: io, stall: 20ms}, lower: {class: live, cpu_weight: 10}}"), @r#"node.yaml:6:5: pressure[1]: the name "x" is used twice; choose another"#);
+    assert_snapshot!(wrong("pressure:\n  - watch: {class: batch, resource: cpu, stall: 2s, window: 5s}\n    lower: {class: live, cpu_weight: 10}\n    restore_after: 2s"), @r#"node.yaml:7:20: pressure[0].restore_after: is shorter than the window, so that the class would be lifted while the stall lasts"#);
     assert_snapshot!(wrong("presure: []"), @r#"node.yaml:4:1: unknown key "presure"; did you mean "pressure"?"#);
 }
