@@ -156,22 +156,7 @@ impl<H: Host> Brain<H> {
                 let found = self.host.recheck(key, moved.process, restore);
                 return Some(Event::Rechecked { key, moved, found });
             }
-            Effect::Release { key } => {
-                let (undone, warnings) = self.host.release(key);
-                if let Some(view) = self.core.view(key) {
-                    self.outbox.released.push(Released {
-                        job_id: view.report.job_id,
-                        pid: key.pid,
-                        undone: undone.clone(),
-                        warnings: warnings.clone(),
-                    });
-                }
-                return Some(Event::Released {
-                    key,
-                    undone,
-                    warnings,
-                });
-            }
+            Effect::Release { key } => return Some(self.release(key)),
             Effect::Signal { key, signal, whom } => {
                 if let Err(why) = self.host.signal(key, signal, whom) {
                     tracing::warn!(job = %JobKey(key), signal, why, "signal not sent");
@@ -194,6 +179,23 @@ impl<H: Host> Brain<H> {
             Effect::WakeAt { at_ns } => self.outbox.wake_at_ns = Some(at_ns),
         }
         None
+    }
+
+    fn release(&mut self, key: ProcessKey) -> Event {
+        let (undone, warnings) = self.host.release(key);
+        if let Some(view) = self.core.view(key) {
+            self.outbox.released.push(Released {
+                job_id: view.report.job_id,
+                pid: key.pid,
+                undone: undone.clone(),
+                warnings: warnings.clone(),
+            });
+        }
+        Event::Released {
+            key,
+            undone,
+            warnings,
+        }
     }
 }
 

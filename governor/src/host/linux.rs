@@ -3,6 +3,7 @@
 //! Nothing acts on a bare pid: each effect opens the process by its key first. A process that ended meanwhile makes the
 //! effect fail softly, never somebody else suffer it.
 
+mod leftovers;
 mod policy;
 
 use std::collections::HashMap;
@@ -12,12 +13,11 @@ use ffrtmp_api::Limits;
 
 use super::cgroup::{CgroupError, Group, Leftover, Moved, Prepared, Tree, TreeOptions};
 use super::kernel::Kernel;
-use super::leaving::{events_of, still_leaving};
+use super::leaving::still_leaving;
 use super::policy::Ceilings;
 use super::priority;
 use super::process::Pinned;
 use super::{Host, NotPlaced, Retire};
-use crate::control::types::JobView;
 use crate::core::event::{GroupUsage, PlaceOrder, Placement, Whereabouts, Whom};
 use crate::core::origin::Origin;
 use crate::core::plan::not_enforced;
@@ -80,42 +80,6 @@ impl LinuxHost {
     /// Where limits are written, a line for each hierarchy.
     pub fn hierarchies(&self) -> Vec<String> {
         self.tree.describe()
-    }
-
-    /// Learns what an earlier governor did to a job it left open, as the ledger tells it.
-    pub fn restore(&mut self, job: &JobView) {
-        let paths = &job.report.placement.groups;
-        let ours = |leftover: &mut Leftover| leftover.group.paths().iter().any(|path| paths.contains(path));
-        let group = self
-            .leftovers
-            .extract_if(.., ours)
-            .next()
-            .map(|leftover| leftover.group);
-        if group.is_some() || job.origin.is_some() {
-            let placed = Placed {
-                group,
-                origin: job.origin.clone(),
-                asked: job.report.limits.asked.clone(),
-            };
-            self.placed.insert(job.key.0, placed);
-        }
-    }
-
-    /// Removes groups of an earlier governor that no job claimed and that are empty by now. Gives a file for each one that
-    /// is not, which reports when that changes. A tree of v1 alone has no such file; there the next start removes them.
-    pub fn sweep_leftovers(&mut self) -> Vec<std::fs::File> {
-        let tree = &self.tree;
-        let mut files = Vec::new();
-        self.leftovers.retain(|leftover| {
-            // Read before the look at the group, so that a change after the look is reported.
-            let events = events_of(&leftover.group);
-            let kept = tree.in_use(&leftover.group) || !tree.retire(&leftover.group).left.is_empty();
-            if kept {
-                files.extend(events.map(|(file, _)| file));
-            }
-            kept
-        });
-        files
     }
 
     /// Gives back what was held above the jobs and removes our empty directories; called when an engine ends.
@@ -186,14 +150,6 @@ impl LinuxHost {
                 }
             }
         }
-    }
-
-    /// A group of an earlier governor is removed once its processes sit in one of ours.
-    fn leave_leftover(&mut self, pid: u32) {
-        let tree = &self.tree;
-        self.leftovers.retain(|leftover| {
-            !leftover.pids.contains(&pid) || !tree.retire(&leftover.group).left.is_empty()
-        });
     }
 }
 
