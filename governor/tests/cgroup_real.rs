@@ -689,15 +689,14 @@ fn cpus_that_the_groups_above_withhold_are_not_counted_as_given() {
 fn a_frozen_group_is_told_from_one_that_runs() {
     let mut bench = Bench::new();
     let (prepared, process) = bench.limited("sleep 60", &Limits::default());
-    let origin = bench.tree.origin(&process).unwrap();
-    assert_eq!(bench.tree.frozen(&origin), None);
+    assert_eq!(bench.tree.frozen(&process), None);
     let dir = PathBuf::from(&prepared.group.paths()[0]);
     std::fs::write(dir.join("cgroup.freeze"), "1").unwrap();
     eventually("the group is frozen", || {
-        bench.tree.frozen(&origin) == Some(dir.clone())
+        bench.tree.frozen(&process) == Some(dir.clone())
     });
     std::fs::write(dir.join("cgroup.freeze"), "0").unwrap();
-    eventually("the group runs", || bench.tree.frozen(&origin).is_none());
+    eventually("the group runs", || bench.tree.frozen(&process).is_none());
     bench.finish(&prepared);
 }
 

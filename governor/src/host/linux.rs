@@ -164,7 +164,7 @@ impl Host for LinuxHost {
             Ok(now) => now,
             Err(error) => return Err(not_placed(&error, placement)),
         };
-        let frozen = self.tree.frozen(&now);
+        let frozen = self.tree.frozen(&process);
         let placed = self.placed.entry(order.key).or_insert(Placed {
             group: None,
             origin: Some(now),

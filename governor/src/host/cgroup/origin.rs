@@ -48,15 +48,13 @@ impl Tree {
         Ok(Origin { groups, attributes })
     }
 
-    /// The v2 group a process was in, when that is frozen now. Leaving it would thaw the process.
-    pub fn frozen(&self, origin: &Origin) -> Option<PathBuf> {
-        let v2 = self
-            .layout
-            .hierarchies
-            .iter()
-            .find(|one| one.version == Version::V2)?;
-        let (_, listed) = origin.groups.iter().find(|(name, _)| *name == v2.name)?;
-        let dir = v2.dir_of(listed)?;
+    /// The v2 group a process is in, when that is frozen. Leaving it would thaw the process.
+    pub fn frozen(&self, process: &Pinned) -> Option<PathBuf> {
+        let listed = read_cgroups(process.pid()).ok()?;
+        let hierarchies = &self.layout.hierarchies;
+        let v2 = hierarchies.iter().find(|one| one.version == Version::V2)?;
+        let group = listed.0.iter().find(|one| one.hierarchy == v2.number)?;
+        let dir = v2.dir_of(&group.pathname)?;
         // The root has no such file and is never frozen.
         let events = file::read(&dir.join("cgroup.events")).ok()?;
         events.lines().any(|line| line == "frozen 1").then_some(dir)
