@@ -32,12 +32,12 @@ pub(crate) const KERNEL_SUITES: &[KernelSuite] = &[
     KernelSuite {
         package: "ffrtmp-governor",
         test: "cgroup_real",
-        vm_limit_sec: 180,
+        vm_limit_sec: 300,
     },
     KernelSuite {
         package: "ffrtmp-tests",
         test: "node",
-        vm_limit_sec: 600,
+        vm_limit_sec: 1_500,
     },
 ];
 
