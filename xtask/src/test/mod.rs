@@ -35,19 +35,19 @@ pub(crate) const KERNEL_SUITES: &[KernelSuite] = &[
         package: "ffrtmp-governor",
         test: "cgroup_real",
         guest_only: false,
-        vm_limit_sec: 180,
+        vm_limit_sec: 300,
     },
     KernelSuite {
         package: "ffrtmp-tests",
         test: "node",
         guest_only: false,
-        vm_limit_sec: 900,
+        vm_limit_sec: 1_500,
     },
     KernelSuite {
         package: "ffrtmp-tests",
         test: "guest",
         guest_only: true,
-        vm_limit_sec: 600,
+        vm_limit_sec: 900,
     },
 ];
 

@@ -43,7 +43,9 @@ fn qemu(kernel: &Kernel, first: &Path, disk: &Path) -> Command {
     command
         .args([
             "-accel",
-            "tcg,thread=multi",
+            // One host thread for all CPUs: with one each, a CPU may run a stale translation of code that another has patched
+            // since, and attaching to a tracepoint then ends in "Oops: int3".
+            "tcg,thread=single",
             "-smp",
             "2",
             "-m",
