@@ -21,7 +21,7 @@ use crate::{ebpf, workspace};
 
 /// What tests are told in a guest. An exec takes 20 to 100 ms there, so a storm is a small one; the full one runs on
 /// the host.
-const GUEST_ENV: &[(&str, &str)] = &[("FFRTMP_STORM_EXECS", "500")];
+const GUEST_ENV: &[(&str, &str)] = &[("FFRTMP_STORM_EXECS", "500"), ("FFRTMP_EMULATED_CPU", "1")];
 
 /// Which kernels, and what runs on them.
 #[derive(clap::Args)]
