@@ -4,9 +4,13 @@
 //! `deploy/systemd` installs.
 #![expect(
     clippy::unwrap_used,
-    clippy::expect_used,
     clippy::panic,
     reason = "a test that cannot go on must fail"
 )]
 
-mod units;
+mod deploy;
+mod restart;
+mod run;
+mod scope;
+mod session;
+mod stage;

@@ -5,26 +5,45 @@ use ffrtmp_governor::host::priority;
 use ffrtmp_governor::host::process::Pinned;
 use nix::sched::CpuSet;
 
+use super::group::Grouped;
 use crate::limits::cpus;
 
-/// Enforces on a process what needs no group.
-pub(super) fn apply(process: &Pinned, limits: &Limits) -> LimitsReport {
+/// True when something is asked that only a control group enforces.
+pub(super) fn need_group(limits: &Limits) -> bool {
+    !group_limits(limits).is_empty()
+}
+
+/// Enforces on a process what needs no group. `grouped` is what a group of the user's own enforces, or why there is
+/// none; `None` when nobody looked for one.
+pub(super) fn apply(
+    process: &Pinned,
+    limits: &Limits,
+    grouped: Option<Result<Grouped, String>>,
+) -> LimitsReport {
     let mut report = LimitsReport {
         asked: limits.clone(),
         ..LimitsReport::default()
     };
-    groups(limits, &mut report);
+    match grouped {
+        Some(Ok(group)) => {
+            report.applied.extend(group.applied);
+            report.warnings.extend(group.warnings);
+        }
+        Some(Err(why)) => no_group(limits, Some(&why), &mut report),
+        None => no_group(limits, None, &mut report),
+    }
     let own = priority::apply(process, limits);
     report.applied.extend(own.applied);
     report.warnings.extend(own.warnings);
-    if let Some(list) = &limits.cpu_set {
+    let in_group = report.applied.iter().any(|one| one.limit == "cpu_set");
+    if let Some(list) = limits.cpu_set.as_ref().filter(|_| !in_group) {
         set_affinity(process.pid(), list, &mut report);
     }
     report
 }
 
-fn groups(limits: &Limits, report: &mut LimitsReport) {
-    let missed: Vec<String> = [
+fn group_limits(limits: &Limits) -> Vec<String> {
+    [
         limits.cpu_max.map(|value| format!("cpu_max {value}")),
         limits.cpu_weight.map(|value| format!("cpu_weight {value}")),
         limits.memory_max.map(|value| format!("memory_max {value}")),
@@ -34,11 +53,20 @@ fn groups(limits: &Limits, report: &mut LimitsReport) {
     ]
     .into_iter()
     .flatten()
-    .collect();
+    .collect()
+}
+
+fn no_group(limits: &Limits, why: Option<&str>, report: &mut LimitsReport) {
+    let missed = group_limits(limits);
     if !missed.is_empty() {
         report
             .warnings
             .push("Cannot create cgroup (permission denied)".to_owned());
+        if let Some(why) = why {
+            report
+                .warnings
+                .push(format!("No group of your own either: {why}"));
+        }
         report.warnings.push(format!(
             "Not enforced without a cgroup: {}; ffrtmp-governor, or root, can",
             missed.join(", ")

@@ -3,6 +3,7 @@
 //! No daemon, no kernel program, no control group. Usage and status come from the parent's own wait (`run`) or from the
 //! process's descriptor (`attach`, `watch`). Nothing here is ever fatal to a workload.
 
+mod group;
 mod limits;
 mod scan;
 
@@ -178,9 +179,24 @@ impl Backend for Plain {
 
     async fn attach(&self, request: AttachRequest) -> Result<JobView, RequestError> {
         let (facts, process) = Self::pin(request.pid)?;
-        let limits = limits::apply(&process, &request.limits);
+        let grouped = if request.found == Found::Run && limits::need_group(&request.limits) {
+            Some(group::of_user(&process, request.job_id.as_ref(), &request.limits).await)
+        } else {
+            None
+        };
+        let groups = grouped
+            .as_ref()
+            .and_then(|done| Some(done.as_ref().ok()?.groups.clone()));
+        let limits = limits::apply(&process, &request.limits, grouped);
         let key = JobKey(facts.key);
-        let view = view_of(&request, &facts, limits, &self.why);
+        let mut view = view_of(&request, &facts, limits, &self.why);
+        if let Some(groups) = groups {
+            view.report.placement = PlacementReport {
+                mode: "scope".to_owned(),
+                groups,
+                ..PlacementReport::default()
+            };
+        }
         self.jobs_now().insert(
             key,
             Followed {

@@ -8,6 +8,7 @@ use ffrtmp_api::{LimitOutcome, Limits};
 
 use super::facts::ProcessFacts;
 use super::rule::{PlacementMode, RuleSet};
+use super::unit::Unit;
 use crate::control::types::{Happened, JobView};
 
 /// Something that happened.
@@ -188,8 +189,12 @@ pub struct PlaceOrder {
     pub name: String,
     /// Limits.
     pub limits: Limits,
-    /// `Place` or `InPlace`; the others order nothing.
+    /// `Place`, `Scope` or `InPlace`; `Observe` orders nothing.
     pub mode: PlacementMode,
+    /// The systemd service it was found in: what a scope is part of.
+    pub unit: Option<Unit>,
+    /// With `InPlace`: a group of its own inside that service, where the service is delegated.
+    pub inside_unit: bool,
 }
 
 /// What a placement did.

@@ -32,6 +32,7 @@ pub mod plan;
 pub mod readback;
 pub mod redact;
 pub mod rule;
+pub mod unit;
 
 mod answer;
 mod deadline;
@@ -86,6 +87,8 @@ pub struct CoreSettings {
     pub kill_grace_ns: u64,
     /// How often a placement that failed is ordered again while the process lives: after 1 s, 2 s, 4 s and so on.
     pub placement_retries: u32,
+    /// Why no systemd scope can be had on this machine; `None` where one can.
+    pub no_scopes: Option<String>,
 }
 
 impl CoreSettings {
@@ -104,6 +107,7 @@ impl CoreSettings {
             redactor: Redactor::default(),
             kill_grace_ns: 5_000_000_000,
             placement_retries: Self::PLACEMENT_RETRIES,
+            no_scopes: Some("nobody looked for systemd".to_owned()),
         }
     }
 }

@@ -13,6 +13,7 @@ use super::job::{State, Trigger};
 use super::record::{Job, Notes};
 use super::redact::{Redactor, harmless};
 use super::rule::{Action, Decision, PlacementMode};
+use super::unit;
 use super::{Early, Governor, Ignored};
 use crate::control::types::Happened;
 
@@ -135,15 +136,46 @@ impl Governor {
             let matched = format!("rule `{rule}` matched: class `{}`", job.class);
             job.note(now_ns, matched);
         }
-        if job.mode == PlacementMode::Scope {
-            // Limits that need no group are better than none, and the process stays where its unit can stop it.
-            job.mode = PlacementMode::InPlace;
-            let why = "placement `scope` is not built in this version, so the process stays in its own unit";
-            job.warnings.push(why.to_owned());
-            job.note(now_ns, format!("warning: {why}"));
-        }
+        self.place_by_unit(now_ns, &mut job, facts);
         self.adopt(job);
         self.order_placement(now_ns, key, facts.container.as_deref(), effects);
+    }
+
+    /// Where systemd runs, a service's process stays within its service's reach: in a scope that ends with it, or, for
+    /// `run`, in the service itself. Containers and what a rule says are settled before.
+    fn place_by_unit(&self, now_ns: u64, job: &mut Job, facts: &ProcessFacts) {
+        let asked = job.asked_mode;
+        if let Some(why) = &self.settings.no_scopes {
+            if job.mode == PlacementMode::Scope {
+                // Limits that need no group are better than none, and nothing else can end the process with its unit.
+                job.mode = PlacementMode::InPlace;
+                let why =
+                    format!("placement `scope` is not possible, so the process stays in its group: {why}");
+                job.note(now_ns, format!("warning: {why}"));
+                job.warnings.push(why);
+            }
+            return;
+        }
+        job.unit = facts.cgroup.as_deref().and_then(unit::service_of);
+        let Some(unit) = job
+            .unit
+            .as_ref()
+            .filter(|_| asked.is_none() && job.mode == PlacementMode::Place)
+        else {
+            return;
+        };
+        let name = harmless(&unit.name);
+        if job.found == Found::Run {
+            job.mode = PlacementMode::InPlace;
+            job.inside_unit = true;
+            job.note(now_ns, format!("started inside {name}, and stays there"));
+        } else {
+            job.mode = PlacementMode::Scope;
+            job.note(
+                now_ns,
+                format!("it belongs to {name}: a scope of its own, part of that"),
+            );
+        }
     }
 
     /// Takes a job into the books.
@@ -189,6 +221,8 @@ impl Governor {
                     name: job.id.as_str().to_owned(),
                     limits: job.limits.clone(),
                     mode,
+                    unit: job.unit.clone(),
+                    inside_unit: job.inside_unit && mode == PlacementMode::InPlace,
                 }));
             }
         }
@@ -382,7 +416,10 @@ pub(super) fn new_job(now_ns: u64, facts: &ProcessFacts, opening: Opening, redac
         limits: opening.limits,
         intent: opening.intent,
         sla_eligible: opening.sla_eligible,
+        asked_mode: opening.placement,
         mode: opening.placement.or(in_container).unwrap_or(PlacementMode::Place),
+        unit: None,
+        inside_unit: false,
         state: State::New,
         placement: Placement::default(),
         not_placed: None,

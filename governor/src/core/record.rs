@@ -10,6 +10,7 @@ use super::exit::{self, Circumstances, EndOrder, GroupMemory};
 use super::facts::Found;
 use super::job::{State, Trigger};
 use super::rule::PlacementMode;
+use super::unit::Unit;
 use crate::control::types::ExplainStep;
 
 /// How many steps and how many warnings of one job are kept. A job that somebody moves back and forth all day must
@@ -78,6 +79,12 @@ pub(super) struct Job {
     pub(super) sla_eligible: bool,
     /// What is wanted; what came of it is `placement`, `not_placed` and `released`.
     pub(super) mode: PlacementMode,
+    /// The mode the rule or the request named.
+    pub(super) asked_mode: Option<PlacementMode>,
+    /// The systemd service it was found in.
+    pub(super) unit: Option<Unit>,
+    /// `ffrtmp run` in a service: the job stays in it, so that stopping the service ends it.
+    pub(super) inside_unit: bool,
     pub(super) state: State,
     pub(super) placement: Placement,
     /// When and why the placement failed.

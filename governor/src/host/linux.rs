@@ -13,6 +13,8 @@ use super::cgroup::{CgroupError, Group, Leftover, Origin, Prepared, Tree, TreeOp
 use super::kernel::Kernel;
 use super::priority;
 use super::process::{Pinned, read_stat};
+use super::scope::Pending;
+use super::systemd::Scopes;
 use super::{Host, NotPlaced, Retire};
 use crate::core::event::{GroupUsage, PlaceOrder, Placement, Whom};
 use crate::core::plan::not_enforced;
@@ -20,12 +22,14 @@ use crate::core::rule::PlacementMode;
 use crate::engine::clock;
 
 /// What was done to one job.
-#[derive(Debug)]
-struct Placed {
-    group: Option<Group>,
-    origin: Option<Origin>,
+#[derive(Debug, Default)]
+pub(super) struct Placed {
+    pub(super) group: Option<Group>,
+    pub(super) origin: Option<Origin>,
     /// What was asked for last; a release puts back only what still is as asked.
-    asked: Limits,
+    pub(super) asked: Limits,
+    /// The systemd scope that the group belongs to; systemd removes it.
+    pub(super) scope: Option<String>,
 }
 
 /// This machine.
@@ -33,15 +37,24 @@ struct Placed {
 pub struct LinuxHost {
     /// The kernel programs.
     pub kernel: Kernel,
-    tree: Tree,
-    placed: HashMap<ProcessKey, Placed>,
+    pub(super) tree: Tree,
+    pub(super) placed: HashMap<ProcessKey, Placed>,
+    /// Who asks systemd for scopes, where systemd runs.
+    pub(super) scopes: Option<Scopes>,
+    /// Placements that wait for systemd's answer.
+    pub(super) pending: HashMap<ProcessKey, Pending>,
     /// Groups of an earlier governor that still hold processes.
     leftovers: Vec<Leftover>,
 }
 
 impl LinuxHost {
     /// Looks at the hierarchies and removes what a dead governor left empty.
-    pub fn new(kernel: Kernel, options: TreeOptions, daemon: bool) -> Result<Self, CgroupError> {
+    pub fn new(
+        kernel: Kernel,
+        options: TreeOptions,
+        daemon: bool,
+        scopes: Option<Scopes>,
+    ) -> Result<Self, CgroupError> {
         let tree = Tree::open(options)?;
         let mut leftovers = Vec::new();
         // An engine of `ffrtmp run` lives beside others and leaves their groups alone.
@@ -56,13 +69,19 @@ impl LinuxHost {
             kernel,
             tree,
             placed: HashMap::new(),
+            scopes,
+            pending: HashMap::new(),
             leftovers,
         })
     }
 
     /// Where limits are written, a line for each hierarchy.
     pub fn hierarchies(&self) -> Vec<String> {
-        self.tree.describe()
+        let mut lines = self.tree.describe();
+        if self.scopes.is_some() {
+            lines.push("systemd: scopes below ffrtmp.slice for processes of its services".to_owned());
+        }
+        lines
     }
 
     /// Learns of a group that an earlier governor made for a job it left open. Where the job came from is not known any
@@ -75,8 +94,16 @@ impl LinuxHost {
                 key,
                 Placed {
                     group: Some(leftover.group),
-                    origin: None,
-                    asked: Limits::default(),
+                    ..Placed::default()
+                },
+            );
+        } else if let Some((group, scope)) = self.tree.scope_at(paths) {
+            self.placed.insert(
+                key,
+                Placed {
+                    group: Some(group),
+                    scope: Some(scope),
+                    ..Placed::default()
                 },
             );
         }
@@ -93,7 +120,7 @@ impl LinuxHost {
         process: &Pinned,
         mut placement: Placement,
     ) -> Result<Placement, NotPlaced> {
-        let mut prepared = match self.tree.prepare(&order.class, &order.name, &order.limits) {
+        let prepared = match self.tree.prepare(&order.class, &order.name, &order.limits) {
             Ok(prepared) => prepared,
             Err(error) => {
                 if let CgroupError::Create(refused) = &error {
@@ -108,7 +135,17 @@ impl LinuxHost {
                 return Err(not_placed(&error, placement));
             }
         };
-        let key = order.key;
+        self.join(order.key, process, prepared, placement)
+    }
+
+    /// Moves the process and its descendants into a group that is ready, and notes what is in force.
+    pub(super) fn join(
+        &mut self,
+        key: ProcessKey,
+        process: &Pinned,
+        mut prepared: Prepared,
+        mut placement: Placement,
+    ) -> Result<Placement, NotPlaced> {
         let kernel = &self.kernel;
         let children = || {
             kernel
@@ -120,7 +157,10 @@ impl LinuxHost {
         let moved = match self.tree.place(&prepared.group, process, children) {
             Ok(moved) => moved,
             Err(error) => {
-                self.tree.retire(&prepared.group);
+                // A scope is systemd's to remove, and in use.
+                if self.placed.get(&key).is_none_or(|placed| placed.scope.is_none()) {
+                    self.tree.retire(&prepared.group);
+                }
                 return Err(not_placed(&error, placement));
             }
         };
@@ -138,7 +178,8 @@ impl LinuxHost {
             .warnings
             .extend(warnings.into_iter().chain(moved.warnings));
         if let Some(placed) = self.placed.get_mut(&key)
-            && let Some(earlier) = placed.group.replace(group)
+            && let Some(earlier) = placed.group.replace(group.clone())
+            && earlier != group
         {
             self.tree.retire(&earlier);
         }
@@ -146,17 +187,8 @@ impl LinuxHost {
         Ok(placement)
     }
 
-    /// A group of an earlier governor is removed once its processes sit in one of ours.
-    fn leave_leftover(&mut self, pid: u32) {
-        let tree = &self.tree;
-        self.leftovers.retain(|leftover| {
-            !leftover.pids.contains(&pid) || !tree.retire(&leftover.group).left.is_empty()
-        });
-    }
-}
-
-impl Host for LinuxHost {
-    fn place(&mut self, order: &PlaceOrder) -> Result<Placement, NotPlaced> {
+    /// What every placement begins with: the process held fast, where it came from noted, and all that needs no group.
+    pub(super) fn begin(&mut self, order: &PlaceOrder) -> Result<(Pinned, Placement), NotPlaced> {
         let mut placement = Placement::default();
         let process = match Pinned::open(order.key) {
             Ok(process) => process,
@@ -170,9 +202,8 @@ impl Host for LinuxHost {
             self.placed.insert(
                 order.key,
                 Placed {
-                    group: None,
                     origin: Some(origin),
-                    asked: Limits::default(),
+                    ..Placed::default()
                 },
             );
         }
@@ -182,14 +213,29 @@ impl Host for LinuxHost {
         let attributes = priority::apply(&process, &order.limits);
         placement.applied = attributes.applied;
         placement.warnings = attributes.warnings;
+        Ok((process, placement))
+    }
+
+    /// A group of an earlier governor is removed once its processes sit in one of ours.
+    fn leave_leftover(&mut self, pid: u32) {
+        let tree = &self.tree;
+        self.leftovers.retain(|leftover| {
+            !leftover.pids.contains(&pid) || !tree.retire(&leftover.group).left.is_empty()
+        });
+    }
+}
+
+impl Host for LinuxHost {
+    fn order_scope(&mut self, order: &PlaceOrder) -> Option<Result<Placement, NotPlaced>> {
+        self.ask_for_scope(order)
+    }
+
+    fn place(&mut self, order: &PlaceOrder) -> Result<Placement, NotPlaced> {
+        let (process, mut placement) = self.begin(order)?;
         match order.mode {
             PlacementMode::Place => self.place_in_group(order, &process, placement),
-            PlacementMode::Scope => Err(NotPlaced {
-                why: "placement scope needs systemd units, which this version does not make; use place"
-                    .to_owned(),
-                placement,
-            }),
-            PlacementMode::InPlace | PlacementMode::Observe => {
+            PlacementMode::InPlace if order.inside_unit => self.place_inside_unit(order, &process, placement),
+            PlacementMode::Scope | PlacementMode::InPlace | PlacementMode::Observe => {
                 placement
                     .warnings
                     .extend(needing_a_group(&order.limits).into_iter().map(|limit| {
@@ -202,8 +248,12 @@ impl Host for LinuxHost {
     }
 
     fn retire(&mut self, key: ProcessKey) -> Retire {
+        // An answer of systemd's that comes now finds nobody to place; the scope goes with its last process.
+        self.pending.remove(&key);
         let Some(Placed {
-            group: Some(group), ..
+            group: Some(group),
+            scope,
+            ..
         }) = self.placed.get(&key)
         else {
             self.placed.remove(&key);
@@ -212,6 +262,15 @@ impl Host for LinuxHost {
                 warnings: Vec::new(),
             };
         };
+        if scope.is_some() {
+            // systemd removes the group in the moment it is empty, so it is read now.
+            let usage = self.tree.usage(group);
+            self.placed.remove(&key);
+            return Retire::Done {
+                group: usage,
+                warnings: Vec::new(),
+            };
+        }
         // The exit tracepoint comes a moment before the task leaves its groups.
         if let Some(events) = still_leaving(group) {
             return Retire::Later(events);
@@ -234,6 +293,7 @@ impl Host for LinuxHost {
             group,
             origin: Some(origin),
             asked,
+            scope,
         }) = self.placed.remove(&key)
         else {
             return (
@@ -245,8 +305,14 @@ impl Host for LinuxHost {
         if members.is_empty() {
             members.push(key);
         }
-        let mut done = self.tree.release(&members, &origin, &asked);
-        if let Some(group) = group {
+        let from = group.as_ref().map_or(&[][..], Group::dirs);
+        let mut done = self.tree.release(&members, from, &origin, &asked);
+        if let Some(pending) = self.pending.get_mut(&key) {
+            done.undone
+                .push("the scope that systemd is making will be left at once".to_owned());
+            pending.released = Some((origin, asked));
+        }
+        if let Some(group) = group.filter(|_| scope.is_none()) {
             let retired = self.tree.retire(&group);
             done.undone.extend(
                 retired
@@ -299,7 +365,7 @@ fn is_alive(pid: u32) -> bool {
 }
 
 /// Names of the limits that only a control group can enforce.
-fn needing_a_group(limits: &Limits) -> Vec<&'static str> {
+pub(super) fn needing_a_group(limits: &Limits) -> Vec<&'static str> {
     let asked = [
         ("cpu_max", limits.cpu_max.is_some()),
         ("cpu_weight", limits.cpu_weight.is_some()),
@@ -316,7 +382,7 @@ fn needing_a_group(limits: &Limits) -> Vec<&'static str> {
         .collect()
 }
 
-fn not_placed(error: &CgroupError, placement: Placement) -> NotPlaced {
+pub(super) fn not_placed(error: &CgroupError, placement: Placement) -> NotPlaced {
     let why = if error.is_gone() {
         "it ended before it could be placed".to_owned()
     } else {
@@ -326,7 +392,7 @@ fn not_placed(error: &CgroupError, placement: Placement) -> NotPlaced {
 }
 
 /// An error with its causes, for a record that is read far from here.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

@@ -162,6 +162,19 @@ fn installed() -> Result<Vec<(PathBuf, PathBuf)>> {
         let name = binary.file_name().context("a program without a name")?.to_owned();
         files.push((binary, Path::new(BIN).join(name)));
     }
+    let units = workspace::root().join("deploy/systemd");
+    let shell = workspace::shell()?;
+    let listed = cmd!(shell, "git ls-files -co --exclude-standard -- deploy/systemd")
+        .quiet()
+        .read()
+        .context("listing units")?;
+    for path in listed.lines().map(|line| workspace::root().join(line)) {
+        let below = path
+            .strip_prefix(&units)
+            .context("a unit outside deploy/systemd")?;
+        let guest = Path::new("/etc/systemd/system").join(below);
+        files.push((path, guest));
+    }
     Ok(files)
 }
 

@@ -3,6 +3,7 @@
 mod end;
 mod life;
 mod request;
+mod unit;
 
 use ffrtmp_abi::ProcessKey;
 use ffrtmp_api::{JobId, LimitOutcome, Limits};

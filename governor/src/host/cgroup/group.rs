@@ -29,7 +29,7 @@ const TRIES_MAX: u32 = 5;
 pub struct Tree {
     pub(super) layout: Layout,
     pub(super) options: TreeOptions,
-    offers: Vec<Offer>,
+    pub(super) offers: Vec<Offer>,
 }
 
 /// A job's group: one directory in each hierarchy it joined.
@@ -50,7 +50,7 @@ pub struct GroupDir {
 
 /// What went wrong while a group was made, by hierarchy.
 #[derive(Debug, Default)]
-struct Trouble {
+pub(super) struct Trouble {
     off: BTreeMap<usize, String>,
     failed: Option<IoError>,
     /// A directory above went away meanwhile.
@@ -195,7 +195,7 @@ impl Tree {
     }
 
     /// Makes the group under the first name that is free in every hierarchy.
-    fn make_unique(
+    pub(super) fn make_unique(
         &self,
         parents: &[GroupDir],
         name: &str,
@@ -269,13 +269,13 @@ impl Tree {
 }
 
 impl Prepared {
-    fn warn(&mut self, warning: String) {
+    pub(super) fn warn(&mut self, warning: String) {
         if !self.warnings.contains(&warning) {
             self.warnings.push(warning);
         }
     }
 
-    fn write(&mut self, write: &Write) {
+    pub(super) fn write(&mut self, write: &Write) {
         let Some(dir) = self
             .group
             .dirs

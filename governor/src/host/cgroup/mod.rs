@@ -9,6 +9,7 @@
 //! Why this is written by hand: `docs/decisions/0003-cgroups-by-hand.md`.
 
 mod error;
+mod foreign;
 mod group;
 mod layout;
 mod levels;

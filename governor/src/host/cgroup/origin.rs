@@ -11,7 +11,7 @@ use super::super::priority::{self, Attributes};
 use super::super::process::Pinned;
 use super::super::procfs::read_cgroups;
 use super::CgroupError;
-use super::group::Tree;
+use super::group::{GroupDir, Tree};
 
 /// A process as it was. Stored with the job, so that a later governor can undo what an earlier one did.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,11 +51,19 @@ impl Tree {
 
     /// Puts processes back to where their job's first process was. Those that ended are passed over; those that somebody
     /// else has moved out of our tree since are left where they are, and so are attributes that are no longer as `asked`.
-    pub fn release(&self, processes: &[ProcessKey], origin: &Origin, asked: &Limits) -> Undone {
+    ///
+    /// `from` is a group outside our tree that is ours all the same: a scope's, or one inside a unit.
+    pub fn release(
+        &self,
+        processes: &[ProcessKey],
+        from: &[GroupDir],
+        origin: &Origin,
+        asked: &Limits,
+    ) -> Undone {
         let mut all = Undone::default();
         for &key in processes {
             let Ok(process) = Pinned::open(key) else { continue };
-            let groups = self.put_back(&process, origin);
+            let groups = self.put_back(&process, from, origin);
             let (undone, warnings) = priority::restore(&process, &origin.attributes, asked);
             all.undone.extend(groups.undone.into_iter().chain(undone));
             all.warnings.extend(groups.warnings.into_iter().chain(warnings));
@@ -64,7 +72,7 @@ impl Tree {
     }
 
     /// Moves one process out of our tree in each hierarchy where it is in it.
-    pub(super) fn put_back(&self, process: &Pinned, origin: &Origin) -> Undone {
+    pub(super) fn put_back(&self, process: &Pinned, from: &[GroupDir], origin: &Origin) -> Undone {
         let mut done = Undone::default();
         let pid = process.pid();
         let Ok(now) = read_cgroups(pid) else { return done };
@@ -73,7 +81,9 @@ impl Tree {
             let Some(dir) = listed.and_then(|one| hierarchy.dir_of(&one.pathname)) else {
                 continue;
             };
-            if !dir.starts_with(self.slice_dir(number)) {
+            let ours =
+                dir.starts_with(self.slice_dir(number)) || from.iter().any(|one| dir.starts_with(&one.path));
+            if !ours {
                 continue;
             }
             let Some((_, before)) = origin.groups.iter().find(|(name, _)| *name == hierarchy.name) else {
