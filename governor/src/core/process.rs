@@ -2,6 +2,8 @@
 //!
 //! Kernel events may come twice, late, or in the wrong order; each reactor takes what is new in one and drops the rest.
 
+use std::collections::BTreeSet;
+
 use ffrtmp_abi::ProcessKey;
 use ffrtmp_api::{Intent, JobId, Limits};
 
@@ -16,6 +18,9 @@ use super::rule::{Action, Decision, PlacementMode};
 use super::unit;
 use super::{Early, Governor, Ignored};
 use crate::control::types::Happened;
+
+/// The pid of systemd where it is the machine's first process, which is where it makes scopes.
+const SYSTEMD: u32 = 1;
 
 /// What a job is opened with: a rule's action or somebody's request.
 pub(super) struct Opening {
@@ -280,6 +285,10 @@ impl Governor {
         let Some(job) = self.advanced(root, Trigger::Moved) else {
             return;
         };
+        if mover == SYSTEMD && job.mode == PlacementMode::Scope && job.scoped_in.insert(hierarchy) {
+            job.note(now_ns, "systemd moved it into its scope, as ordered");
+            return;
+        }
         let warning = format!(
             "pid {mover} moved pid {pid} to another group in hierarchy {hierarchy}; limits there may no longer hold"
         );
@@ -420,6 +429,7 @@ pub(super) fn new_job(now_ns: u64, facts: &ProcessFacts, opening: Opening, redac
         mode: opening.placement.or(in_container).unwrap_or(PlacementMode::Place),
         unit: None,
         inside_unit: false,
+        scoped_in: BTreeSet::new(),
         state: State::New,
         placement: Placement::default(),
         not_placed: None,

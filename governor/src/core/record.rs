@@ -2,6 +2,8 @@
 //!
 //! It owns the fields and their consistency; when they change is the governor's, how they are shown is [`super::view`]'s.
 
+use std::collections::BTreeSet;
+
 use ffrtmp_abi::ProcessKey;
 use ffrtmp_api::{ExitReason, Intent, JobId, Limits};
 
@@ -85,6 +87,8 @@ pub(super) struct Job {
     pub(super) unit: Option<Unit>,
     /// `ffrtmp run` in a service: the job stays in it, so that stopping the service ends it.
     pub(super) inside_unit: bool,
+    /// Hierarchies in which systemd moved it into the scope that we ordered; any move after that is a foreign one.
+    pub(super) scoped_in: BTreeSet<u32>,
     pub(super) state: State,
     pub(super) placement: Placement,
     /// When and why the placement failed.

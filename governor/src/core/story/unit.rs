@@ -64,9 +64,7 @@ fn a_run_inside_a_service_stays_in_it() {
     request.found = Found::Run;
     request.placement = None;
     let facts = inside("/system.slice/wrapped.service");
-    let attached = stage
-        .governor
-        .attach(2_000, &request, facts, &mut stage.effects);
+    let attached = stage.governor.attach(2_000, &request, facts, &mut stage.effects);
     assert!(attached.is_ok());
     let order = stage.order();
     assert_eq!(order.mode, PlacementMode::InPlace);

@@ -10,7 +10,7 @@ use zbus::{Connection, OwnedObjectPath, Proxy, Variant};
 use super::ScopeOrder;
 use super::property::{Property, of_limits};
 
-const SYSTEMD: &str = "org.freedesktop.systemd1";
+pub(super) const SYSTEMD: &str = "org.freedesktop.systemd1";
 const MANAGER_PATH: &str = "/org/freedesktop/systemd1";
 const MANAGER: &str = "org.freedesktop.systemd1.Manager";
 const SERVICE: &str = "org.freedesktop.systemd1.Service";
@@ -50,7 +50,7 @@ pub enum BusError {
 }
 
 impl BusError {
-    fn call(what: &'static str) -> impl FnOnce(zbus::Error) -> Self {
+    pub(super) fn call(what: &'static str) -> impl FnOnce(zbus::Error) -> Self {
         move |source| Self::Call {
             what,
             source: Box::new(source),
@@ -64,38 +64,39 @@ impl BusError {
     }
 }
 
-/// Performs one order. The connection is kept for the next one, and opened anew after a failure.
-pub(super) async fn perform(
-    bus: &mut Option<Connection>,
-    order: &ScopeOrder,
-) -> (String, Result<Vec<String>, BusError>) {
-    let mut scope = order.scope.clone();
-    let done = tokio::time::timeout(PATIENCE, attempt(bus, order, &mut scope)).await;
-    let result = done.unwrap_or(Err(BusError::Silent));
-    if result.is_err() {
-        *bus = None;
-    }
-    (scope, result)
+/// What an order came to.
+#[derive(Debug, Default)]
+pub(super) struct Done {
+    /// What is to be said in the job's record.
+    pub(super) said: Vec<String>,
+    /// The service whose restart must end the scope.
+    pub(super) follows: Option<String>,
 }
 
-async fn attempt(
-    bus: &mut Option<Connection>,
+/// Performs one order. `scope` becomes another name when the order's was taken.
+pub(super) async fn perform(
+    bus: &Connection,
     order: &ScopeOrder,
     scope: &mut String,
-) -> Result<Vec<String>, BusError> {
-    let bus = match bus {
-        Some(bus) => bus,
-        None => bus.insert(Connection::system().await.map_err(BusError::Connect)?),
-    };
+) -> Result<Done, BusError> {
+    let done = tokio::time::timeout(PATIENCE, attempt(bus, order, scope)).await;
+    done.unwrap_or(Err(BusError::Silent))
+}
+
+async fn attempt(bus: &Connection, order: &ScopeOrder, scope: &mut String) -> Result<Done, BusError> {
+    let mut done = Done::default();
     if order.exists {
-        return set_properties(bus, scope, &order.limits).await;
+        set_properties(bus, scope, &order.limits).await?;
+        return Ok(done);
     }
-    let mut said = Vec::new();
     let mut more: Vec<Property> = Vec::new();
     if let Some(unit) = &order.part_of {
         match stopped_with(bus, unit).await? {
-            Some(kill) => more.extend(kill),
-            None => said.push(format!(
+            Some(kill) => {
+                more.extend(kill);
+                done.follows = Some(unit.clone());
+            }
+            None => done.said.push(format!(
                 "stopping {unit} leaves the job alone, as it did before: that unit's KillMode spares its children"
             )),
         }
@@ -106,13 +107,14 @@ async fn attempt(
                 let stem = order.scope.strip_suffix(".scope").unwrap_or(&order.scope);
                 *scope = format!("{stem}-{}.scope", number + 1);
             }
-            done => return done.map(|()| said),
+            Err(error) => return Err(error),
+            Ok(()) => break,
         }
     }
-    Ok(said)
+    Ok(done)
 }
 
-async fn manager(bus: &Connection) -> Result<Proxy<'static>, BusError> {
+pub(super) async fn manager(bus: &Connection) -> Result<Proxy<'static>, BusError> {
     Proxy::new(bus, SYSTEMD, MANAGER_PATH, MANAGER)
         .await
         .map_err(BusError::call("answer"))
@@ -205,17 +207,16 @@ async fn start_transient(
     Err(BusError::Silent)
 }
 
-async fn set_properties(bus: &Connection, scope: &str, limits: &Limits) -> Result<Vec<String>, BusError> {
+async fn set_properties(bus: &Connection, scope: &str, limits: &Limits) -> Result<(), BusError> {
     let properties = of_limits(limits);
     if properties.is_empty() {
-        return Ok(Vec::new());
+        return Ok(());
     }
     manager(bus)
         .await?
         .call::<_, _, ()>("SetUnitProperties", &(scope, true, properties))
         .await
-        .map_err(BusError::call("change the scope's limits"))?;
-    Ok(Vec::new())
+        .map_err(BusError::call("change the scope's limits"))
 }
 
 /// Asks the user's own systemd for a scope around one process: how an unprivileged user gets limits of a group.

@@ -5,6 +5,7 @@
 //! unit is ever stopped.
 
 mod bus;
+mod follow;
 mod property;
 
 use std::path::Path;
@@ -13,7 +14,11 @@ use ffrtmp_abi::ProcessKey;
 use ffrtmp_api::Limits;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
+use zbus::Connection;
+
+use super::linux::chain;
 pub use bus::{BusError, user_scope};
+use follow::Followed;
 
 /// A directory that exists exactly where systemd is the first process (`sd_booted(3)`).
 const BOOTED: &str = "/run/systemd/system";
@@ -79,15 +84,92 @@ impl Scopes {
     }
 }
 
-/// Orders are few and short, so they are done one after the other.
+/// Orders are few and short, so they are done one after the other; between them systemd is listened to.
 async fn serve(mut orders: UnboundedReceiver<ScopeOrder>, tell: impl Fn(ScopeAnswer)) {
-    let mut bus = None;
-    while let Some(order) = orders.recv().await {
-        let (scope, result) = bus::perform(&mut bus, &order).await;
-        tell(ScopeAnswer {
+    let mut talk = Talk::begin().await;
+    loop {
+        tokio::select! {
+            order = orders.recv() => {
+                let Some(order) = order else { return };
+                tell(talk.perform(order).await);
+            }
+            signal = talk.followed.next() => talk.listen(signal).await,
+        }
+    }
+}
+
+/// The connection, and what is listened for on it.
+struct Talk {
+    bus: Option<Connection>,
+    followed: Followed,
+}
+
+impl Talk {
+    async fn begin() -> Self {
+        let mut talk = Self {
+            bus: None,
+            followed: Followed::none(),
+        };
+        if let Err(error) = talk.connect().await {
+            tracing::warn!(error = chain(&error), "systemd cannot be asked for scopes yet");
+        }
+        talk
+    }
+
+    /// The connection, made anew after a failure; the scopes there are are looked for each time.
+    async fn connect(&mut self) -> Result<Connection, BusError> {
+        if let Some(bus) = &self.bus {
+            return Ok(bus.clone());
+        }
+        let bus = Connection::system().await.map_err(BusError::Connect)?;
+        self.followed = Followed::none();
+        if let Err(error) = self.followed.find(&bus).await {
+            tracing::warn!(error = chain(&error), "a service's restart will not end the scopes there are");
+        }
+        self.bus = Some(bus.clone());
+        Ok(bus)
+    }
+
+    async fn perform(&mut self, order: ScopeOrder) -> ScopeAnswer {
+        let mut scope = order.scope.clone();
+        let result = match self.connect().await {
+            Ok(bus) => bus::perform(&bus, &order, &mut scope).await,
+            Err(error) => Err(error),
+        };
+        let result = match result {
+            Ok(done) => {
+                if let (Some(service), Some(bus)) = (done.follows, &self.bus)
+                    && let Err(error) = self.followed.add(bus, scope.clone(), service).await
+                {
+                    tracing::warn!(
+                        error = chain(&error),
+                        scope,
+                        "a restart of its service will not end it"
+                    );
+                }
+                Ok(done.said)
+            }
+            Err(error) => {
+                self.bus = None;
+                Err(error)
+            }
+        };
+        ScopeAnswer {
             key: order.key,
             scope,
             result,
-        });
+        }
+    }
+
+    async fn listen(&mut self, signal: Option<zbus::Message>) {
+        let (Some(signal), Some(bus)) = (signal, &self.bus) else {
+            // The bus went away; the next order connects anew.
+            self.bus = None;
+            self.followed = Followed::none();
+            return;
+        };
+        if let Err(error) = self.followed.on_signal(bus, &signal).await {
+            tracing::warn!(error = chain(&error), "what systemd told was not understood");
+        }
     }
 }
