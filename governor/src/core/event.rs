@@ -120,7 +120,7 @@ pub enum Effect {
     },
     /// Make the group, write limits, move the process and its descendants. Answered by `Placed` or `PlaceFailed`. For
     /// a job that is placed already: the limits are written anew.
-    Place(PlaceOrder),
+    Place(Box<PlaceOrder>),
     /// Read the group once more and remove it. Answered by `Retired`.
     Retire {
         /// The job.

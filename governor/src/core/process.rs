@@ -220,7 +220,7 @@ impl Governor {
                 job.not_placed = None;
                 job.released = false;
                 job.note(now_ns, "placement ordered");
-                effects.push(Effect::Place(PlaceOrder {
+                effects.push(Effect::Place(Box::new(PlaceOrder {
                     key,
                     class: job.class.clone(),
                     name: job.id.as_str().to_owned(),
@@ -228,7 +228,7 @@ impl Governor {
                     mode,
                     unit: job.unit.clone(),
                     inside_unit: job.inside_unit && mode == PlacementMode::InPlace,
-                }));
+                })));
             }
         }
     }

@@ -2,6 +2,8 @@
 //!
 //! Text in, text out. Whether systemd runs, and whether the unit still exists, is the host's to know.
 
+use std::fmt::Write;
+
 /// Services whose groups hold jobs of ours; a process in one was placed, and belongs to no service.
 pub const OWN_UNITS: [&str; 2] = ["ffrtmp-governor.service", "ffrtmp-jobs.service"];
 
@@ -63,7 +65,8 @@ fn escaped(text: &str, dash: bool) -> String {
         if plain {
             name.push(char::from(byte));
         } else {
-            name.push_str(&format!("\\x{byte:02x}"));
+            // Writing to a string cannot fail.
+            let _never = write!(name, "\\x{byte:02x}");
         }
     }
     name

@@ -306,7 +306,7 @@ impl Host for LinuxHost {
             members.push(key);
         }
         let from = group.as_ref().map_or(&[][..], Group::dirs);
-        let mut done = self.tree.release(&members, from, &origin, &asked);
+        let mut done = self.tree.release_from(&members, from, &origin, &asked);
         if let Some(pending) = self.pending.get_mut(&key) {
             done.undone
                 .push("the scope that systemd is making will be left at once".to_owned());

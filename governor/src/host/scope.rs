@@ -9,7 +9,7 @@ use ffrtmp_abi::ProcessKey;
 use ffrtmp_api::Limits;
 
 use super::NotPlaced;
-use super::cgroup::Origin;
+use super::cgroup::{Group, Origin};
 use super::linux::{LinuxHost, chain, needing_a_group, not_placed};
 use super::process::{Pinned, read_stat};
 use super::systemd::{self, ScopeAnswer, ScopeOrder};
@@ -82,12 +82,8 @@ impl LinuxHost {
         };
         let group = self.tree.group_named(&process, &answer.scope);
         if let Some((origin, asked)) = released {
-            let from = group
-                .iter()
-                .flat_map(|group| group.dirs())
-                .cloned()
-                .collect::<Vec<_>>();
-            let undone = self.tree.release(&[key], &from, &origin, &asked);
+            let from = group.iter().flat_map(Group::dirs).cloned().collect::<Vec<_>>();
+            let undone = self.tree.release_from(&[key], &from, &origin, &asked);
             tracing::info!(
                 pid = key.pid,
                 ?undone,

@@ -52,7 +52,7 @@ impl Stage {
         self.effects
             .iter()
             .find_map(|effect| match effect {
-                Effect::Place(order) => Some(order.clone()),
+                Effect::Place(order) => Some(PlaceOrder::clone(order)),
                 _ => None,
             })
             .expect("a placement was ordered")

@@ -51,9 +51,13 @@ impl Tree {
 
     /// Puts processes back to where their job's first process was. Those that ended are passed over; those that somebody
     /// else has moved out of our tree since are left where they are, and so are attributes that are no longer as `asked`.
-    ///
-    /// `from` is a group outside our tree that is ours all the same: a scope's, or one inside a unit.
-    pub fn release(
+    pub fn release(&self, processes: &[ProcessKey], origin: &Origin, asked: &Limits) -> Undone {
+        self.release_from(processes, &[], origin, asked)
+    }
+
+    /// As [`Self::release`]; `from` is a group outside our tree that is ours all the same: a scope's, or one inside a
+    /// unit.
+    pub fn release_from(
         &self,
         processes: &[ProcessKey],
         from: &[GroupDir],

@@ -164,7 +164,7 @@ async fn start(bus: &Connection, scope: &str, order: &ScopeOrder, more: &[Proper
     for (name, value) in more.iter().chain(&of_limits(&order.limits)) {
         let value = value.try_clone().map_err(|error| BusError::Call {
             what: "take a property",
-            source: Box::new(error.into()),
+            source: Box::new(error),
         })?;
         properties.push((name, value));
     }

@@ -110,7 +110,7 @@ impl Followed {
         const WHAT: &str = "say what happened";
         let header = signal.header();
         let body = signal.body();
-        match header.member().map(|name| name.as_str()) {
+        match header.member().map(zbus::names::MemberName::as_str) {
             Some("UnitRemoved") => {
                 let (unit, _path): (String, OwnedObjectPath) =
                     body.deserialize().map_err(BusError::call(WHAT))?;

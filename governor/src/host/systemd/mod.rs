@@ -124,7 +124,10 @@ impl Talk {
         let bus = Connection::system().await.map_err(BusError::Connect)?;
         self.followed = Followed::none();
         if let Err(error) = self.followed.find(&bus).await {
-            tracing::warn!(error = chain(&error), "a service's restart will not end the scopes there are");
+            tracing::warn!(
+                error = chain(&error),
+                "a service's restart will not end the scopes there are"
+            );
         }
         self.bus = Some(bus.clone());
         Ok(bus)
