@@ -41,6 +41,7 @@ mod explain;
 mod fixture;
 #[cfg(test)]
 mod history;
+mod mode;
 mod process;
 mod query;
 mod recent;

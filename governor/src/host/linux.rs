@@ -4,7 +4,6 @@
 //! effect fail softly, never somebody else suffer it.
 
 use std::collections::HashMap;
-use std::io::Read;
 
 use ffrtmp_abi::ProcessKey;
 use ffrtmp_api::Limits;
@@ -12,7 +11,7 @@ use ffrtmp_api::Limits;
 use super::cgroup::{CgroupError, Group, Leftover, Origin, Prepared, Tree, TreeOptions};
 use super::kernel::Kernel;
 use super::priority;
-use super::process::{Pinned, read_stat};
+use super::process::Pinned;
 use super::scope::Pending;
 use super::systemd::Scopes;
 use super::{Host, NotPlaced, Retire};
@@ -272,7 +271,7 @@ impl Host for LinuxHost {
             };
         }
         // The exit tracepoint comes a moment before the task leaves its groups.
-        if let Some(events) = still_leaving(group) {
+        if let Some(events) = group.still_leaving() {
             return Retire::Later(events);
         }
         let usage = self.tree.usage(group);
@@ -344,24 +343,6 @@ impl Host for LinuxHost {
     fn drop_record(&mut self, key: ProcessKey) {
         self.kernel.remove(key);
     }
-}
-
-/// The group's `cgroup.events` while all that is left in it is on its way out. A group that holds a live process holds
-/// a stranger, and one on v1 alone has no such file; neither is waited for.
-fn still_leaving(group: &Group) -> Option<std::fs::File> {
-    let path = group.dirs().first()?.path.join("cgroup.events");
-    let mut events = std::fs::File::open(path).ok()?;
-    let mut text = String::new();
-    events.read_to_string(&mut text).ok()?;
-    let populated = text.lines().any(|line| line == "populated 1");
-    (populated && group.pids().is_ok_and(|pids| !pids.into_iter().any(is_alive))).then_some(events)
-}
-
-/// False for a process that has begun to exit.
-fn is_alive(pid: u32) -> bool {
-    /// `PF_EXITING` of include/linux/sched.h.
-    const PF_EXITING: u32 = 4;
-    read_stat(pid).is_ok_and(|stat| stat.flags & PF_EXITING == 0)
 }
 
 /// Names of the limits that only a control group can enforce.

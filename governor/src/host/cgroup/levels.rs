@@ -169,7 +169,7 @@ fn advised(error: &IoError) -> String {
             "; that group holds processes itself, which cgroup v2 allows only without limits below it: \
                  set DelegateSubgroup=supervisor in the unit (systemd 254), or name another cgroup base"
         }
-        Some(libc::ENOENT) => "; the group above does not pass this controller on",
+        Some(libc::ENOENT) if error.op == "write" => "; the group above does not pass this controller on",
         _ => "",
     };
     format!("{}{advice}", chain(error))
