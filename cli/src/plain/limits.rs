@@ -62,15 +62,15 @@ fn no_group(limits: &Limits, why: Option<&str>, report: &mut LimitsReport) {
         report
             .warnings
             .push("Cannot create cgroup (permission denied)".to_owned());
+        report.warnings.push(format!(
+            "Not enforced without a cgroup: {}; ffrtmp-governor, or root, can",
+            missed.join(", ")
+        ));
         if let Some(why) = why {
             report
                 .warnings
                 .push(format!("No group of your own either: {why}"));
         }
-        report.warnings.push(format!(
-            "Not enforced without a cgroup: {}; ffrtmp-governor, or root, can",
-            missed.join(", ")
-        ));
     }
 }
 
