@@ -257,7 +257,8 @@ fn answer(state: &mut FakeState, command: Command) {
         Command::Subscribe(subscriber) => state.subscribers.push(subscriber),
         Command::Mourn(reply) => state.mourners.push(reply),
         Command::Saved(keys) => state.saved.extend(keys),
-        Command::Stop(_) => {}
+        // Nobody asks a fake for scopes.
+        Command::Stop(_) | Command::ScopeAnswered(_) => {}
     }
 }
 

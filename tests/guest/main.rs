@@ -1,10 +1,6 @@
 //! What only a machine that nobody needs can show: it is out of memory as a whole, its disks are formatted and costed.
 //!
 //! `cargo xtask vm` runs these on cgroup v2. They refuse to run anywhere else, and no plain `cargo test` starts them.
-#![expect(
-    clippy::unwrap_used,
-    reason = "helpers of tests stand outside #[test], and fail the test the same way"
-)]
 
 use ffrtmp_api::{ExitReason, OomScope};
 use ffrtmp_tests::machine::{cgroup2, emulated};

@@ -20,6 +20,8 @@ pub(crate) enum Need {
     Edge,
     /// Real kernels in QEMU.
     Vm,
+    /// A Debian with systemd in QEMU.
+    Debian,
     /// Rebuilding the kernel programs.
     Ebpf,
 }
@@ -89,6 +91,12 @@ const PACKAGES: &[Package] = &[
     package(Need::Vm, "kmod", "modprobe", "resolves the guest's modules"),
     package(Need::Vm, "xz-utils", "xz", "unpacks the guest's modules"),
     package(Need::Vm, "e2fsprogs", "mke2fs", "makes the guest's disk"),
+    package(
+        Need::Debian,
+        "debootstrap",
+        "debootstrap",
+        "makes the guest with systemd",
+    ),
     package(
         Need::Ebpf,
         "rustc-web",

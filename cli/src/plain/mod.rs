@@ -6,13 +6,14 @@
 mod delegated;
 mod limits;
 mod scan;
+mod scope;
 mod wait;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use ffrtmp_api::{ExitReason, JobId, PlacementReport, Report, Usage};
+use ffrtmp_api::{ExitReason, JobId, LimitsReport, PlacementReport, Report, Usage};
 use ffrtmp_governor::control::types::{
     AttachRequest, ErrorCode, Explain, ExplainStep, JobEvent, JobKey, JobView, PolicyStatus, ReleaseRequest,
     Released, RequestError, Status,
@@ -118,6 +119,29 @@ impl Plain {
         Ok((facts, process))
     }
 
+    /// A group for the process: in the part of the tree that was handed to this user, else, for `run`, a scope that the
+    /// user's own service manager makes. Without either the report says what that costs.
+    async fn group_for(
+        &self,
+        process: &Pinned,
+        request: &AttachRequest,
+        limits: &mut LimitsReport,
+    ) -> (Option<PlacementReport>, Option<Group>) {
+        let own = self.own.as_ref();
+        if let Some(group) = own.and_then(|own| own.place(process, request, mode_of(request.found), limits)) {
+            return (Some(delegated::report_of(&group)), Some(group));
+        }
+        let mut why = None;
+        if request.found == Found::Run && limits::need_group(&request.limits) {
+            match scope::of_user(process, request.job_id.as_ref(), limits).await {
+                Ok(placement) => return (Some(placement), None),
+                Err(error) => why = Some(error),
+            }
+        }
+        limits::without_group(limits, why.as_deref());
+        (None, None)
+    }
+
     fn enforce_timeout(&self, key: JobKey, found: Found, timeout: Duration) {
         let plain = self.clone();
         tokio::spawn(async move {
@@ -198,17 +222,12 @@ impl Backend for Plain {
     async fn attach(&self, request: AttachRequest) -> Result<JobView, RequestError> {
         let (facts, process) = Self::pin(request.pid)?;
         let mut limits = limits::own(&process, &request.limits);
-        let group = self
-            .own
-            .as_ref()
-            .and_then(|own| own.place(&process, &request, mode_of(request.found), &mut limits));
-        if group.is_none() {
-            limits::without_group(&process, &mut limits);
-        }
+        let (placement, group) = self.group_for(&process, &request, &mut limits).await;
+        limits::set_cpus(&process, &mut limits);
         let key = JobKey(facts.key);
         let mut view = view_of(&request, &facts, limits, &self.why);
-        if let Some(group) = &group {
-            view.report.placement = delegated::report_of(group);
+        if let Some(placement) = placement {
+            view.report.placement = placement;
         }
         self.jobs_now().insert(
             key,
@@ -292,12 +311,7 @@ fn mode_of(found: Found) -> &'static str {
     }
 }
 
-fn view_of(
-    request: &AttachRequest,
-    facts: &ProcessFacts,
-    limits: ffrtmp_api::LimitsReport,
-    why: &str,
-) -> JobView {
+fn view_of(request: &AttachRequest, facts: &ProcessFacts, limits: LimitsReport, why: &str) -> JobView {
     let mode = mode_of(request.found);
     let redactor = Redactor::default();
     let command = request.command.as_ref().or(facts.argv.as_ref());

@@ -10,6 +10,7 @@ use super::facts::ProcessFacts;
 use super::origin::Origin;
 use super::pressure::{ClassOutcome, PressureRule};
 use super::rule::{PlacementMode, RuleSet};
+use super::unit::Unit;
 use crate::control::types::{Happened, JobView};
 
 /// Something that happened.
@@ -140,7 +141,7 @@ pub enum Effect {
     },
     /// Make the group, write limits, move the process and its descendants. Answered by `Placed` or `PlaceFailed`. For
     /// a job that is placed already: the limits are written anew.
-    Place(PlaceOrder),
+    Place(Box<PlaceOrder>),
     /// Read the group once more and remove it. Answered by `Retired`.
     Retire {
         /// The job.
@@ -231,8 +232,12 @@ pub struct PlaceOrder {
     pub name: String,
     /// Limits.
     pub limits: Limits,
-    /// `Place` or `InPlace`; the others order nothing.
+    /// `Place`, `Scope` or `InPlace`; `Observe` orders nothing.
     pub mode: PlacementMode,
+    /// The systemd service it was found in: what a scope is part of.
+    pub unit: Option<Unit>,
+    /// With `InPlace`: a group of its own inside that service, where the service is delegated.
+    pub inside_unit: bool,
 }
 
 /// A move of one of our processes by somebody else.

@@ -12,8 +12,11 @@ use super::event::{Effect, ForeignMove, Whereabouts};
 use super::job::{State, Trigger};
 use super::plan::not_enforced;
 use super::record::Job;
-use super::rule::OnForeignMove;
+use super::rule::{OnForeignMove, PlacementMode};
 use crate::control::types::Happened;
+
+/// The pid of systemd where it is the machine's first process, which is where it makes scopes.
+const SYSTEMD: u32 = 1;
 
 /// How often one process is brought back in one hierarchy within [`WINDOW_NS`] before we give in. A unit manager that
 /// reloads moves once, or a few times in a row; whoever moves a sixth time within a minute means it.
@@ -68,6 +71,11 @@ impl Governor {
         let Some(job) = self.advanced(root, Trigger::Moved) else {
             return;
         };
+        let by_order = moved.mover == SYSTEMD && job.mode == PlacementMode::Scope;
+        if by_order && job.scoped_in.insert(moved.hierarchy) {
+            job.note(now_ns, "systemd moved it into its scope, as ordered");
+            return;
+        }
         let late_us = now_ns.saturating_sub(moved.at_ns) / 1_000;
         job.note(now_ns, format!("{}; noticed after {late_us} µs", told(&moved)));
         let ours = job.has_group() && matches!(job.state, State::Governed | State::Draining);

@@ -35,6 +35,7 @@ pub mod pressure;
 pub mod readback;
 pub mod redact;
 pub mod rule;
+pub mod unit;
 
 mod answer;
 mod deadline;
@@ -44,6 +45,7 @@ mod fixture;
 mod foreign;
 #[cfg(test)]
 mod history;
+mod mode;
 mod observe;
 mod process;
 mod query;
@@ -92,6 +94,8 @@ pub struct CoreSettings {
     pub kill_grace_ns: u64,
     /// How often a placement that failed is ordered again while the process lives: after 1 s, 2 s, 4 s and so on.
     pub placement_retries: u32,
+    /// Why no systemd scope can be had on this machine; `None` where one can.
+    pub no_scopes: Option<String>,
 }
 
 impl CoreSettings {
@@ -110,6 +114,7 @@ impl CoreSettings {
             redactor: Redactor::default(),
             kill_grace_ns: 5_000_000_000,
             placement_retries: Self::PLACEMENT_RETRIES,
+            no_scopes: Some("nobody looked for systemd".to_owned()),
         }
     }
 }

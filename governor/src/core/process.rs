@@ -2,16 +2,18 @@
 //!
 //! Kernel events may come twice, late, or in the wrong order; each reactor takes what is new in one and drops the rest.
 
+use std::collections::BTreeSet;
+
 use ffrtmp_abi::ProcessKey;
 use ffrtmp_api::{Intent, JobId, Limits};
 
 use super::deadline::{Due, ended_young};
-use super::event::{Effect, ExitFacts, KernelUsage, PlaceOrder, Placement};
+use super::event::{Effect, ExitFacts, KernelUsage, Placement};
 use super::explain::appearance;
 use super::facts::{Found, ProcessFacts};
 use super::foreign::Patience;
 use super::job::{State, Trigger};
-use super::observe::{follow, mode};
+use super::observe;
 use super::record::{Job, Notes};
 use super::redact::{Redactor, harmless};
 use super::rule::{Action, Decision, OnForeignMove, PlacementMode};
@@ -139,13 +141,7 @@ impl Governor {
             let matched = format!("rule `{rule}` matched: class `{}`", job.class);
             job.note(now_ns, matched);
         }
-        if job.mode == PlacementMode::Scope {
-            // Limits that need no group are better than none, and the process stays where its unit can stop it.
-            job.mode = PlacementMode::InPlace;
-            let why = "placement `scope` is not built in this version, so the process stays in its own unit";
-            job.warnings.push(why.to_owned());
-            job.note(now_ns, format!("warning: {why}"));
-        }
+        self.place_by_unit(now_ns, &mut job, facts);
         self.adopt(job);
         self.order_placement(now_ns, key, facts.container.as_deref(), effects);
     }
@@ -157,43 +153,6 @@ impl Governor {
             self.ids.insert(job.id.clone(), job.key);
         }
         self.jobs.insert(job.key, job);
-    }
-
-    /// Orders what the job's mode asks for.
-    pub(super) fn order_placement(
-        &mut self,
-        now_ns: u64,
-        key: ProcessKey,
-        container: Option<&str>,
-        effects: &mut Vec<Effect>,
-    ) {
-        let Some(mode) = self.jobs.get(&key).map(|job| job.mode) else {
-            return;
-        };
-        match mode {
-            PlacementMode::Observe => {
-                let Some(job) = self.advanced(key, Trigger::Followed) else {
-                    return;
-                };
-                follow(job, now_ns, container);
-                self.save(key, false, effects);
-            }
-            PlacementMode::Place | PlacementMode::Scope | PlacementMode::InPlace => {
-                let Some(job) = self.advanced(key, Trigger::Ordered) else {
-                    return;
-                };
-                job.not_placed = None;
-                job.released = false;
-                job.note(now_ns, "placement ordered");
-                effects.push(Effect::Place(PlaceOrder {
-                    key,
-                    class: job.class.clone(),
-                    name: job.id.as_str().to_owned(),
-                    limits: job.limits.clone(),
-                    mode,
-                }));
-            }
-        }
     }
 
     /// Gives a job that was just opened the end that arrived before it did.
@@ -365,7 +324,11 @@ pub(super) fn new_job(now_ns: u64, facts: &ProcessFacts, opening: Opening, redac
         on_foreign_move: opening.on_foreign_move,
         patience: Patience::default(),
         outside: Vec::new(),
-        mode: mode(opening.placement, facts),
+        asked_mode: opening.placement,
+        mode: observe::mode(opening.placement, facts),
+        unit: None,
+        inside_unit: false,
+        scoped_in: BTreeSet::new(),
         state: State::New,
         placement: Placement::default(),
         not_placed: None,

@@ -2,6 +2,8 @@
 //!
 //! It owns the fields and their consistency; when they change is the governor's, how they are shown is [`super::view`]'s.
 
+use std::collections::BTreeSet;
+
 use ffrtmp_abi::ProcessKey;
 use ffrtmp_api::{ExitReason, Intent, JobId, Limits};
 
@@ -11,6 +13,7 @@ use super::facts::Found;
 use super::foreign::Patience;
 use super::job::{State, Trigger};
 use super::rule::{OnForeignMove, PlacementMode};
+use super::unit::Unit;
 use crate::control::types::ExplainStep;
 
 /// How many steps and how many warnings of one job are kept. A job that somebody moves back and forth all day must
@@ -83,6 +86,14 @@ pub(super) struct Job {
     pub(super) outside: Vec<String>,
     /// What is wanted; what came of it is `placement`, `not_placed` and `released`.
     pub(super) mode: PlacementMode,
+    /// The mode the rule or the request named.
+    pub(super) asked_mode: Option<PlacementMode>,
+    /// The systemd service it was found in.
+    pub(super) unit: Option<Unit>,
+    /// `ffrtmp run` in a service: the job stays in it, so that stopping the service ends it.
+    pub(super) inside_unit: bool,
+    /// Hierarchies in which systemd moved it into the scope that we ordered; any move after that is a foreign one.
+    pub(super) scoped_in: BTreeSet<u32>,
     pub(super) state: State,
     pub(super) placement: Placement,
     /// When and why the placement failed.

@@ -8,8 +8,9 @@ use tokio::sync::mpsc;
 
 use crate::control::types::{Happened, JobEvent, JobKey, JobView, Released, RequestError};
 use crate::core::Governor;
-use crate::core::event::{Effect, Event};
+use crate::core::event::{Effect, Event, Placement};
 use crate::core::pressure::PressureRule;
+use crate::core::rule::PlacementMode;
 use crate::host::{Host, NotPlaced, Retire};
 
 use super::clock;
@@ -137,11 +138,12 @@ impl<H: Host> Brain<H> {
         match effect {
             Effect::Forget { key } | Effect::DropRecord { key } => self.host.drop_record(key),
             Effect::Place(order) => {
-                let key = order.key;
-                return Some(match self.host.place(&order) {
-                    Ok(placement) => Event::Placed { key, placement },
-                    Err(NotPlaced { why, placement }) => Event::PlaceFailed { key, why, placement },
-                });
+                let answer = if order.mode == PlacementMode::Scope {
+                    self.host.order_scope(&order)
+                } else {
+                    Some(self.host.place(&order))
+                };
+                return answer.map(|answer| placed(order.key, answer));
             }
             Effect::Retire { key } => {
                 return match self.host.retire(key) {
@@ -199,6 +201,14 @@ impl<H: Host> Brain<H> {
     }
 }
 
+/// A host's answer to a placement, as the core hears it.
+pub(super) fn placed(key: ProcessKey, answer: Result<Placement, NotPlaced>) -> Event {
+    match answer {
+        Ok(placement) => Event::Placed { key, placement },
+        Err(NotPlaced { why, placement }) => Event::PlaceFailed { key, why, placement },
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::mpsc::{Receiver, channel};
@@ -207,7 +217,7 @@ mod tests {
 
     use super::*;
     use crate::core::CoreSettings;
-    use crate::core::event::{ExitFacts, GroupUsage, KernelUsage, PlaceOrder, Placement, Whereabouts, Whom};
+    use crate::core::event::{ExitFacts, GroupUsage, KernelUsage, PlaceOrder, Whereabouts, Whom};
     use crate::core::facts::{Found, ProcessFacts};
     use crate::core::pressure::{ClassOutcome, Resource, Share, Watch};
     use crate::core::rule::RuleSet;
@@ -236,6 +246,11 @@ mod tests {
                 });
             }
             Ok(placement)
+        }
+
+        fn order_scope(&mut self, order: &PlaceOrder) -> Option<Result<Placement, NotPlaced>> {
+            self.done.push(format!("scope {}", order.key.pid));
+            None
         }
 
         fn retire(&mut self, key: ProcessKey) -> Retire {

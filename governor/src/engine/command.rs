@@ -9,7 +9,9 @@ use crate::control::types::{
 };
 use crate::core::event::{Event, KernelUsage};
 use crate::core::facts::Found;
+use crate::host::systemd::ScopeAnswer;
 
+use super::brain::placed;
 use super::handle::{Command, Reply};
 use super::intake::kernel_usage;
 use super::{Worker, clock};
@@ -20,7 +22,13 @@ impl Worker {
         match command {
             Command::Status(reply) => answer(reply, self.status()),
             Command::Jobs(reply) => answer(reply, self.jobs()),
-            Command::Attach(request, peer, reply) => answer(reply, self.attach(&request, peer)),
+            Command::Attach(request, peer, reply) => match self.attach(&request, peer) {
+                // A scope is being made; whoever asked is answered when the limits are in force.
+                Ok(view) if self.brain.host.awaits(view.key.0) => {
+                    self.attaching.entry(view.key.0).or_default().push(reply);
+                }
+                result => answer(reply, result),
+            },
             Command::Wait(key, reply) => self.wait(key.0, reply),
             Command::Explain(pid, reply) => answer(reply, self.explain(pid)),
             Command::Release(request, peer, reply) => answer(reply, self.release(&request, peer)),
@@ -45,8 +53,23 @@ impl Worker {
                     self.brain.feed(now, Event::Saved { key: key.0 });
                 }
             }
+            Command::ScopeAnswered(scope) => self.on_scope(*scope),
             Command::Mourn(reply) => self.mourners.push(reply),
             Command::Stop(reply) => self.stop = Some(reply),
+        }
+    }
+
+    /// systemd made a scope, or says why not: the limits are read back, and whoever waits for them is answered.
+    fn on_scope(&mut self, scope: ScopeAnswer) {
+        let key = scope.key;
+        if let Some(done) = self.brain.host.finish_scope(scope) {
+            self.brain.feed(clock::boot_ns(), placed(key, done));
+        }
+        for reply in self.attaching.remove(&key).unwrap_or_default() {
+            answer(
+                reply,
+                self.brain.core.view(key).ok_or_else(|| no_such_process(key.pid)),
+            );
         }
     }
 

@@ -14,6 +14,7 @@ mod scan;
 mod unprivileged;
 mod watchdog;
 
+use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
@@ -23,7 +24,9 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 
-use crate::control::types::JobView;
+use ffrtmp_abi::ProcessKey;
+
+use crate::control::types::{JobView, RequestError};
 use crate::core::event::{Effect, Event};
 use crate::core::redact::Redactor;
 use crate::core::rule::RuleSet;
@@ -34,6 +37,7 @@ use crate::host::linux::LinuxHost;
 use crate::host::policy::Ceilings;
 use crate::host::process::Pinned;
 use crate::host::realtime;
+use crate::host::systemd::{self, Scopes};
 
 pub use handle::{Command, EngineHandle, SaveOrder, SaveQueue};
 pub use policy::PolicyOrder;
@@ -116,12 +120,14 @@ impl Engine {
             placement_retries: options
                 .placement_retries
                 .unwrap_or(CoreSettings::PLACEMENT_RETRIES),
+            no_scopes: systemd::absent(),
             ..CoreSettings::new("kernel", clock::boot_time())
         });
         let mut first = Vec::new();
         core.handle(clock::boot_ns(), Event::RulesReplaced(options.rules), &mut first);
         let ceilings = options.ceilings.map_or_else(Ceilings::default, Ceilings::open);
-        let host = LinuxHost::new(kernel, options.tree, options.discover, ceilings)?;
+        let scopes = scopes(handle.clone())?;
+        let host = LinuxHost::new(kernel, options.tree, options.discover, ceilings, scopes)?;
         let mut brain = Brain { core, host, outbox };
         brain.perform(first);
         let mut worker = Worker::new(brain, commands, wake, options.discover)?;
@@ -146,6 +152,24 @@ impl Engine {
     }
 }
 
+/// The thread that asks systemd for scopes, where systemd runs.
+fn scopes(handle: EngineHandle) -> Result<Option<Scopes>, EngineError> {
+    /// The queue is full only while the engine is busy; the answer must not be lost.
+    const PAUSE: Duration = Duration::from_millis(20);
+    if systemd::absent().is_some() {
+        return Ok(None);
+    }
+    let scopes = Scopes::start(move |scope| {
+        let mut command = Command::ScopeAnswered(Box::new(scope));
+        while let Err(refused) = handle.offer(command) {
+            let Some(again) = refused else { return };
+            command = again;
+            std::thread::sleep(PAUSE);
+        }
+    })?;
+    Ok(Some(scopes))
+}
+
 /// The state of the thread.
 struct Worker {
     brain: Brain<LinuxHost>,
@@ -162,6 +186,8 @@ struct Worker {
     sessions: u64,
     /// When the timer goes off; 0 for never.
     armed_ns: u64,
+    /// Those who attached to a process whose scope is being made.
+    attaching: HashMap<ProcessKey, Vec<handle::Reply<Result<JobView, RequestError>>>>,
     /// Those who want to know of the end; dropped with the thread.
     mourners: Vec<handle::Reply<()>>,
     /// Asked to stop; answered when the loop has ended.
@@ -198,6 +224,7 @@ impl Worker {
             policy: policy::PolicyState::default(),
             sessions: 0,
             armed_ns: 0,
+            attaching: HashMap::new(),
             mourners: Vec::new(),
             stop: None,
         })

@@ -4,6 +4,7 @@
 //! effect fail softly, never somebody else suffer it.
 
 mod leftovers;
+mod place;
 mod policy;
 
 use std::collections::HashMap;
@@ -11,12 +12,13 @@ use std::collections::HashMap;
 use ffrtmp_abi::ProcessKey;
 use ffrtmp_api::Limits;
 
-use super::cgroup::{CgroupError, Group, Leftover, Moved, Prepared, Tree, TreeOptions};
+use super::cgroup::{CgroupError, Group, Leftover, Tree, TreeOptions};
 use super::kernel::Kernel;
 use super::leaving::still_leaving;
 use super::policy::Ceilings;
-use super::priority;
 use super::process::Pinned;
+use super::scope::Pending;
+use super::systemd::Scopes;
 use super::{Host, NotPlaced, Retire};
 use crate::core::event::{GroupUsage, PlaceOrder, Placement, Whereabouts, Whom};
 use crate::core::origin::Origin;
@@ -26,12 +28,14 @@ use crate::core::rule::PlacementMode;
 use crate::engine::clock;
 
 /// What was done to one job.
-#[derive(Debug)]
-struct Placed {
-    group: Option<Group>,
-    origin: Option<Origin>,
+#[derive(Debug, Default)]
+pub(super) struct Placed {
+    pub(super) group: Option<Group>,
+    pub(super) origin: Option<Origin>,
     /// What was asked for last; a release puts back only what still is as asked.
-    asked: Limits,
+    pub(super) asked: Limits,
+    /// The systemd scope that the group belongs to; systemd removes it.
+    pub(super) scope: Option<String>,
 }
 
 /// This machine.
@@ -39,8 +43,12 @@ struct Placed {
 pub struct LinuxHost {
     /// The kernel programs.
     pub kernel: Kernel,
-    tree: Tree,
-    placed: HashMap<ProcessKey, Placed>,
+    pub(super) tree: Tree,
+    pub(super) placed: HashMap<ProcessKey, Placed>,
+    /// Who asks systemd for scopes, where systemd runs.
+    pub(super) scopes: Option<Scopes>,
+    /// Placements that wait for systemd's answer.
+    pub(super) pending: HashMap<ProcessKey, Pending>,
     /// Groups of an earlier governor that still hold processes.
     leftovers: Vec<Leftover>,
     /// Users without privilege that asked for a job: nothing of other users is touched on their behalf.
@@ -56,6 +64,7 @@ impl LinuxHost {
         options: TreeOptions,
         daemon: bool,
         ceilings: Ceilings,
+        scopes: Option<Scopes>,
     ) -> Result<Self, CgroupError> {
         let tree = Tree::open(options)?;
         let mut leftovers = Vec::new();
@@ -71,6 +80,8 @@ impl LinuxHost {
             kernel,
             tree,
             placed: HashMap::new(),
+            scopes,
+            pending: HashMap::new(),
             leftovers,
             owners: HashMap::new(),
             ceilings,
@@ -79,7 +90,11 @@ impl LinuxHost {
 
     /// Where limits are written, a line for each hierarchy.
     pub fn hierarchies(&self) -> Vec<String> {
-        self.tree.describe()
+        let mut lines = self.tree.describe();
+        if self.scopes.is_some() {
+            lines.push("systemd: scopes below ffrtmp.slice for processes of its services".to_owned());
+        }
+        lines
     }
 
     /// Gives back what was held above the jobs and removes our empty directories; called when an engine ends.
@@ -87,108 +102,19 @@ impl LinuxHost {
         self.ceilings.end(jobs_live);
         self.tree.cleanup();
     }
-
-    fn place_in_group(
-        &mut self,
-        order: &PlaceOrder,
-        process: &Pinned,
-        mut placement: Placement,
-    ) -> Result<Placement, NotPlaced> {
-        self.ceilings.confirm(&self.tree, &order.class);
-        let (mut prepared, moved) = match self.make_and_fill(order, process) {
-            Ok(done) => done,
-            Err(error) => {
-                if let CgroupError::Create(refused) = &error {
-                    // The words that users of the predecessor know to look for.
-                    let why = refused.source.kind().to_string();
-                    placement.warnings.push(format!("Cannot create cgroup ({why})"));
-                    let limits = needing_a_group(&order.limits).into_iter();
-                    placement
-                        .warnings
-                        .extend(limits.map(|limit| not_enforced(limit, "there is no group for it")));
-                }
-                return Err(not_placed(&error, placement));
-            }
-        };
-        placement.at_ns = clock::boot_ns();
-        prepared.settle(&moved);
-        let Prepared {
-            group,
-            applied,
-            warnings,
-            ..
-        } = prepared;
-        placement.groups = group.paths();
-        placement.applied.extend(applied);
-        placement
-            .warnings
-            .extend(warnings.into_iter().chain(moved.warnings));
-        if let Some(placed) = self.placed.get_mut(&order.key)
-            && let Some(earlier) = placed.group.replace(group)
-        {
-            self.tree.retire(&earlier);
-        }
-        self.leave_leftover(order.key.pid);
-        Ok(placement)
-    }
-
-    /// A group under its limits with the job's processes in it. A group that somebody removed before it was used is made
-    /// once more.
-    fn make_and_fill(&self, order: &PlaceOrder, process: &Pinned) -> Result<(Prepared, Moved), CgroupError> {
-        let key = order.key;
-        let children = || policy::children(&self.kernel, key, self.owners.get(&key));
-        let mut again = true;
-        loop {
-            let prepared = self.tree.prepare(&order.class, &order.name, &order.limits)?;
-            match self.tree.place(&prepared.group, process, children) {
-                Ok(moved) => return Ok((prepared, moved)),
-                Err(error) => {
-                    self.tree.retire(&prepared.group);
-                    if !(error.is_vanished() && std::mem::take(&mut again)) {
-                        return Err(error);
-                    }
-                }
-            }
-        }
-    }
 }
 
 impl Host for LinuxHost {
+    fn order_scope(&mut self, order: &PlaceOrder) -> Option<Result<Placement, NotPlaced>> {
+        self.ask_for_scope(order)
+    }
+
     fn place(&mut self, order: &PlaceOrder) -> Result<Placement, NotPlaced> {
-        let mut placement = Placement::default();
-        let process = match Pinned::open(order.key) {
-            Ok(process) => process,
-            Err(error) => return Err(not_placed(&error.into(), placement)),
-        };
-        let now = match self.tree.origin(&process) {
-            Ok(now) => now,
-            Err(error) => return Err(not_placed(&error, placement)),
-        };
-        let frozen = self.tree.frozen(&process);
-        let placed = self.placed.entry(order.key).or_insert(Placed {
-            group: None,
-            origin: Some(now),
-            asked: Limits::default(),
-        });
-        placed.asked = order.limits.clone();
-        placement.origin = placed.origin.clone().map(Box::new);
-        let attributes = priority::apply(&process, &order.limits);
-        placement.applied = attributes.applied;
-        placement.warnings = attributes.warnings;
+        let (process, mut placement) = self.begin(order)?;
         match order.mode {
-            PlacementMode::Place => match frozen {
-                Some(path) => {
-                    let pid = process.pid();
-                    Err(not_placed(&CgroupError::Frozen { pid, path }, placement))
-                }
-                None => self.place_in_group(order, &process, placement),
-            },
-            PlacementMode::Scope => Err(NotPlaced {
-                why: "placement scope needs systemd units, which this version does not make; use place"
-                    .to_owned(),
-                placement,
-            }),
-            PlacementMode::InPlace | PlacementMode::Observe => {
+            PlacementMode::Place => self.place_in_group(order, &process, placement),
+            PlacementMode::InPlace if order.inside_unit => self.place_inside_unit(order, &process, placement),
+            PlacementMode::Scope | PlacementMode::InPlace | PlacementMode::Observe => {
                 placement
                     .warnings
                     .extend(needing_a_group(&order.limits).into_iter().map(|limit| {
@@ -239,8 +165,12 @@ impl Host for LinuxHost {
 
     fn retire(&mut self, key: ProcessKey) -> Retire {
         self.owners.remove(&key);
+        // An answer of systemd's that comes now finds nobody to place; the scope goes with its last process.
+        self.pending.remove(&key);
         let Some(Placed {
-            group: Some(group), ..
+            group: Some(group),
+            scope,
+            ..
         }) = self.placed.get(&key)
         else {
             self.placed.remove(&key);
@@ -249,6 +179,15 @@ impl Host for LinuxHost {
                 warnings: Vec::new(),
             };
         };
+        if scope.is_some() {
+            // systemd removes the group in the moment it is empty, so it is read now.
+            let usage = self.tree.usage(group);
+            self.placed.remove(&key);
+            return Retire::Done {
+                group: usage,
+                warnings: Vec::new(),
+            };
+        }
         // The exit tracepoint comes a moment before the task leaves its groups.
         if let Some(events) = still_leaving(group) {
             return Retire::Later(events);
@@ -271,6 +210,7 @@ impl Host for LinuxHost {
             group,
             origin: Some(origin),
             asked,
+            scope,
         }) = self.placed.remove(&key)
         else {
             return (
@@ -282,8 +222,14 @@ impl Host for LinuxHost {
         if members.is_empty() {
             members.push(key);
         }
-        let mut done = self.tree.release(&members, &origin, &asked);
-        if let Some(group) = group {
+        let from = group.as_ref().map_or(&[][..], Group::dirs);
+        let mut done = self.tree.release_from(&members, from, &origin, &asked);
+        if let Some(pending) = self.pending.get_mut(&key) {
+            done.undone
+                .push("the scope that systemd is making will be left at once".to_owned());
+            pending.released = Some((origin, asked));
+        }
+        if let Some(group) = group.filter(|_| scope.is_none()) {
             let retired = self.tree.retire(&group);
             done.undone.extend(
                 retired
@@ -343,7 +289,7 @@ impl Host for LinuxHost {
 }
 
 /// Names of the limits that only a control group can enforce.
-fn needing_a_group(limits: &Limits) -> Vec<&'static str> {
+pub(super) fn needing_a_group(limits: &Limits) -> Vec<&'static str> {
     let asked = [
         ("cpu_max", limits.cpu_max.is_some()),
         ("cpu_weight", limits.cpu_weight.is_some()),
@@ -360,7 +306,7 @@ fn needing_a_group(limits: &Limits) -> Vec<&'static str> {
         .collect()
 }
 
-fn not_placed(error: &CgroupError, placement: Placement) -> NotPlaced {
+pub(super) fn not_placed(error: &CgroupError, placement: Placement) -> NotPlaced {
     let why = if error.is_gone() {
         "it ended before it could be placed".to_owned()
     } else {
@@ -370,7 +316,7 @@ fn not_placed(error: &CgroupError, placement: Placement) -> NotPlaced {
 }
 
 /// An error with its causes, for a record that is read far from here.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

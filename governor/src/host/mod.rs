@@ -23,7 +23,9 @@ pub mod priority;
 pub mod process;
 pub mod procfs;
 pub mod realtime;
+mod scope;
 pub mod spawn;
+pub mod systemd;
 
 /// A placement that did not happen, with what took effect all the same.
 #[derive(Debug, Clone, PartialEq)]
@@ -52,6 +54,9 @@ pub enum Retire {
 pub trait Host {
     /// Makes the group, writes the limits and reads them back, moves the process and its descendants.
     fn place(&mut self, order: &PlaceOrder) -> Result<Placement, NotPlaced>;
+
+    /// As [`Self::place`], by a systemd scope. `None` when systemd was asked and its answer comes as a command.
+    fn order_scope(&mut self, order: &PlaceOrder) -> Option<Result<Placement, NotPlaced>>;
 
     /// Reads the job's group for the last time and removes it.
     fn retire(&mut self, key: ProcessKey) -> Retire;

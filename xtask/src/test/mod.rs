@@ -51,6 +51,14 @@ pub(crate) const KERNEL_SUITES: &[KernelSuite] = &[
     },
 ];
 
+/// Tests of the machine that systemd runs; in the one guest that has it, and nowhere else.
+pub(crate) const SYSTEMD_SUITE: KernelSuite = KernelSuite {
+    guest_only: true,
+    package: "ffrtmp-tests",
+    test: "systemd",
+    vm_limit_sec: 600,
+};
+
 /// Tests run their long forms when this variable is set.
 const LONG_ENV: &str = "FFRTMP_TEST_LONG";
 
@@ -81,6 +89,8 @@ enum Suite {
     /// The kernel suites on Debian's 6.12 in QEMU
     #[value(name = "vm-6.12")]
     Vm6_12,
+    /// Units, scopes, sessions and delegation in a Debian with systemd in QEMU
+    Systemd,
     /// The demo, judged by what its table says
     Demo,
 }
@@ -168,7 +178,8 @@ fn summary(done: &[Done]) -> Result<()> {
 
 impl Suite {
     fn needs_root(self) -> bool {
-        matches!(self, Self::Node | Self::Demo)
+        // debootstrap needs root; the other guests do not.
+        matches!(self, Self::Node | Self::Systemd | Self::Demo)
     }
 
     fn run(self, long: bool) -> Result<Counts> {
@@ -179,6 +190,7 @@ impl Suite {
             Self::Node => node(long),
             Self::Vm6_1 => vm::run_suites(Series::V6_1),
             Self::Vm6_12 => vm::run_suites(Series::V6_12),
+            Self::Systemd => vm::run_systemd(),
             Self::Demo => demo::check(),
         }
     }
@@ -198,6 +210,7 @@ fn unit(long: bool) -> Result<Counts> {
     for (package, test) in workspace::integration_tests()? {
         if !KERNEL_SUITES
             .iter()
+            .chain([&SYSTEMD_SUITE])
             .any(|suite| suite.package == package && suite.test == test)
         {
             arguments.extend(["--test".to_owned(), test]);

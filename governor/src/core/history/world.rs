@@ -97,8 +97,8 @@ impl World {
                 assert!(!self.governor.jobs.contains_key(&key), "forgot the job {key:?}");
                 self.drop_record(key);
             }
-            Effect::Place(PlaceOrder { key, .. }) => {
-                self.opened.entry(key).or_default();
+            Effect::Place(ref order) => {
+                self.opened.entry(order.key).or_default();
                 self.orders.push_back(effect);
             }
             Effect::Retire { .. } | Effect::Recheck { .. } | Effect::Release { .. } => {

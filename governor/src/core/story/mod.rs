@@ -4,6 +4,7 @@ mod end;
 mod foreign;
 mod life;
 mod request;
+mod unit;
 
 use ffrtmp_abi::ProcessKey;
 use ffrtmp_api::{JobId, LimitOutcome, Limits};
@@ -56,7 +57,7 @@ impl Stage {
         self.effects
             .iter()
             .find_map(|effect| match effect {
-                Effect::Place(order) => Some(order.clone()),
+                Effect::Place(order) => Some(PlaceOrder::clone(order)),
                 _ => None,
             })
             .expect("a placement was ordered")

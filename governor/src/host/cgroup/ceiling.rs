@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::file::{self, IoError, chain};
 use super::group::Tree;
-use super::levels::enable;
+use super::levels::{advised, enable};
 use super::retire::subdirs;
 use crate::core::plan::{Controller, Version, Write, not_enforced, plan};
 use crate::core::readback::holding;
@@ -76,7 +76,7 @@ impl Tree {
             let levels = self.levels(write.hierarchy, class.unwrap_or_default());
             // A group's own files come with what the groups above it pass on.
             for level in levels.iter().take_while(|level| **level != dir) {
-                enable(level, write.controller)?;
+                enable(level, write.controller).map_err(|error| advised(&error))?;
             }
         }
         Ok(dir)

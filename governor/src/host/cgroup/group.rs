@@ -30,7 +30,7 @@ const TRIES_MAX: u32 = 5;
 pub struct Tree {
     pub(super) layout: Layout,
     pub(super) options: TreeOptions,
-    offers: Vec<Offer>,
+    pub(super) offers: Vec<Offer>,
     /// Hierarchies every job joins, because a ceiling above the jobs counts only those below it.
     pub(super) always: Vec<usize>,
 }
@@ -53,7 +53,7 @@ pub struct GroupDir {
 
 /// What went wrong while a group was made, by hierarchy.
 #[derive(Debug, Default)]
-struct Trouble {
+pub(super) struct Trouble {
     off: BTreeMap<usize, String>,
     failed: Option<IoError>,
     /// A directory above went away meanwhile.
@@ -211,7 +211,7 @@ impl Tree {
     }
 
     /// Makes the group under the first name that is free in every hierarchy.
-    fn make_unique(
+    pub(super) fn make_unique(
         &self,
         parents: &[GroupDir],
         name: &str,
@@ -285,13 +285,13 @@ impl Tree {
 }
 
 impl Prepared {
-    fn warn(&mut self, warning: String) {
+    pub(super) fn warn(&mut self, warning: String) {
         if !self.warnings.contains(&warning) {
             self.warnings.push(warning);
         }
     }
 
-    fn write(&mut self, write: &Write) {
+    pub(super) fn write(&mut self, write: &Write) {
         let Some(dir) = self
             .group
             .dirs

@@ -11,6 +11,7 @@
 mod ceiling;
 mod confined;
 mod error;
+mod foreign;
 mod group;
 mod layout;
 mod levels;

@@ -10,7 +10,7 @@ use super::super::priority;
 use super::super::process::Pinned;
 use super::super::procfs::read_cgroups;
 use super::CgroupError;
-use super::group::Tree;
+use super::group::{GroupDir, Tree};
 use crate::core::origin::{Attributes, Origin};
 use crate::core::plan::Version;
 
@@ -75,10 +75,22 @@ impl Tree {
     /// Puts processes back to where their job's first process was. Those that ended are passed over; those that somebody
     /// else has moved out of our tree since are left where they are, and so are attributes that are no longer as `asked`.
     pub fn release(&self, processes: &[ProcessKey], origin: &Origin, asked: &Limits) -> Undone {
+        self.release_from(processes, &[], origin, asked)
+    }
+
+    /// As [`Self::release`]; `from` is a group outside our tree that is ours all the same: a scope's, or one inside a
+    /// unit.
+    pub fn release_from(
+        &self,
+        processes: &[ProcessKey],
+        from: &[GroupDir],
+        origin: &Origin,
+        asked: &Limits,
+    ) -> Undone {
         let mut all = Undone::default();
         for &key in processes {
             let Ok(process) = Pinned::open(key) else { continue };
-            let groups = self.put_back(&process, origin);
+            let groups = self.put_back(&process, from, origin);
             let (undone, warnings) = priority::restore(&process, &origin.attributes, asked);
             all.undone.extend(groups.undone.into_iter().chain(undone));
             all.warnings.extend(groups.warnings.into_iter().chain(warnings));
@@ -87,7 +99,7 @@ impl Tree {
     }
 
     /// Moves one process out of our tree in each hierarchy where it is in it.
-    pub(super) fn put_back(&self, process: &Pinned, origin: &Origin) -> Undone {
+    pub(super) fn put_back(&self, process: &Pinned, from: &[GroupDir], origin: &Origin) -> Undone {
         let mut done = Undone::default();
         let pid = process.pid();
         let Ok(now) = read_cgroups(pid) else { return done };
@@ -96,7 +108,9 @@ impl Tree {
             let Some(dir) = listed.and_then(|one| hierarchy.dir_of(&one.pathname)) else {
                 continue;
             };
-            if !dir.starts_with(self.slice_dir(number)) {
+            let ours =
+                dir.starts_with(self.slice_dir(number)) || from.iter().any(|one| dir.starts_with(&one.path));
+            if !ours {
                 continue;
             }
             let Some((_, before)) = origin.groups.iter().find(|(name, _)| *name == hierarchy.name) else {

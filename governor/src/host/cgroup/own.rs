@@ -19,8 +19,9 @@ const V1_FILES: [&str; 2] = ["", "cgroup.procs"];
 ///
 /// Only groups above our own will do: the kernel lets the unprivileged move a process only below a group that both
 /// sides have in common and that is theirs. On v2 it must hold no process itself, or no controller can be passed on.
-pub(super) fn base(own: &Path, mount: &Path, version: Version) -> Option<PathBuf> {
-    let above = own.ancestors().take_while(|dir| *dir != mount);
+/// `end` and what is above it are not looked at.
+pub(super) fn base(own: &Path, end: &Path, version: Version) -> Option<PathBuf> {
+    let above = own.ancestors().take_while(|dir| *dir != end);
     above
         .filter(|dir| is_ours(dir, version))
         .find(|dir| version == Version::V1 || make_room(dir))

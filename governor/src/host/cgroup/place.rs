@@ -212,7 +212,7 @@ impl Tree {
             .and_then(|parent| self.origin(&parent))
         {
             Ok(origin) => {
-                let undone = self.put_back(&stranger, &origin);
+                let undone = self.put_back(&stranger, group.dirs(), &origin);
                 tracing::warn!(pid, ?undone, "a pid passed on in the middle of a move");
                 CgroupError::Stranger { pid }
             }

@@ -15,9 +15,14 @@ impl LinuxHost {
             .extract_if(.., ours)
             .next()
             .map(|leftover| leftover.group);
+        let (group, scope) = match (group, self.tree.scope_at(paths)) {
+            (None, Some((group, scope))) => (Some(group), Some(scope)),
+            (group, _) => (group, None),
+        };
         if group.is_some() || job.origin.is_some() {
             let placed = Placed {
                 group,
+                scope,
                 origin: job.origin.clone(),
                 asked: job.report.limits.asked.clone(),
             };
