@@ -15,6 +15,7 @@ pub struct LoopDisk {
     _dir: tempfile::TempDir,
     device: PathBuf,
     numbers: String,
+    block: PathBuf,
 }
 
 impl LoopDisk {
@@ -28,7 +29,17 @@ impl LoopDisk {
         std::fs::File::create(&file)
             .and_then(|file| file.set_len(mebibytes << 20))
             .expect("backing file");
-        let device = PathBuf::from(run("losetup", &["--find", "--show", &file.to_string_lossy()]));
+        let path = file.to_string_lossy();
+        let device = if scheduler == "bfq" {
+            // Holes are read at the speed of memory. The disk shall be what is short, so every read goes to a real one.
+            let of = format!("of={path}");
+            let size = format!("count={mebibytes}");
+            run("dd", &["if=/dev/urandom", &of, "bs=1M", &size, "conv=fsync"]);
+            run("losetup", &["--find", "--show", "--direct-io=on", &path])
+        } else {
+            run("losetup", &["--find", "--show", &path])
+        };
+        let device = PathBuf::from(device);
         let block = Path::new("/sys/block").join(device.file_name().expect("a device"));
         let numbers = std::fs::read_to_string(block.join("dev"))
             .expect("device numbers")
@@ -38,7 +49,9 @@ impl LoopDisk {
             _dir: dir,
             device,
             numbers,
+            block,
         };
+        let block = &disk.block;
         std::fs::write(block.join("queue/scheduler"), scheduler).expect("disk scheduler");
         if scheduler == "bfq" {
             // By default BFQ raises whoever is new for some seconds, which would hide the weights of a short test.
@@ -63,6 +76,8 @@ impl LoopDisk {
 
 impl Drop for LoopDisk {
     fn drop(&mut self) {
+        // A detached loop device keeps its scheduler, and would count as a disk that is shared by weight.
+        let _gone = std::fs::write(self.block.join("queue/scheduler"), "none");
         run("losetup", &["--detach", &self.device()]);
     }
 }

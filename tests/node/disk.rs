@@ -64,7 +64,7 @@ fn a_ceiling_for_a_disk_that_does_not_exist_is_a_warning() {
 
 #[test]
 fn a_bfq_disk_is_shared_by_weight() {
-    let disk = LoopDisk::new(1024, "bfq");
+    let disk = LoopDisk::new(256, "bfq");
     let world = World::new();
     let rivals = Rivals::on(&world, &disk);
     for report in &rivals.reports {

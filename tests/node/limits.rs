@@ -4,7 +4,7 @@ use std::process::{Command, Stdio};
 
 use ffrtmp_api::Report;
 use ffrtmp_tests::machine::{CAP_SYS_NICE, CAP_SYS_RESOURCE, capable, status_of};
-use ffrtmp_tests::{Options, World, report_of};
+use ffrtmp_tests::{Options, World, eventually, report_of};
 
 /// `ffrtmp run` of the world's workload through the daemon.
 fn command(world: &World, flags: &[&str], steps: &[&str]) -> Command {
@@ -95,7 +95,9 @@ fn a_job_runs_on_the_cpus_of_its_set_and_on_no_other() {
         rule: format!("limits: {{cpu_set: \"{last}\"}}"),
         ..Options::default()
     });
-    let mut child = world.workload.spawn(&["sleep-us", "300000", "burn-threads", "4"]);
+    let mut child = world
+        .workload
+        .spawn(&["sleep-us", "300000", "burn-threads", "4", "burn-cpu-ms", "1000"]);
     let job = world.job(child.id());
     let pid = child.id().to_string();
     assert_eq!(
@@ -104,13 +106,19 @@ fn a_job_runs_on_the_cpus_of_its_set_and_on_no_other() {
         "{job:#?}"
     );
     assert_eq!(applied(&job.report, "cpu_set"), Some(last.clone()));
-    // Field 39 of stat is the CPU it ran on last.
-    for task in std::fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten() {
-        let stat = std::fs::read_to_string(task.path().join("stat")).unwrap_or_default();
-        if let Some((_, fields)) = stat.rsplit_once(')') {
-            assert_eq!(fields.split_whitespace().nth(36), Some(last.as_str()), "{stat}");
-        }
-    }
+    // Field 3 of stat is the state, field 39 the CPU it ran on last: a sleeper has not run since it was placed.
+    let ran_on = eventually("a thread to run", || {
+        let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten();
+        let ran: Vec<String> = tasks
+            .filter_map(|task| {
+                let stat = std::fs::read_to_string(task.path().join("stat")).ok()?;
+                let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+                (fields.next()? == "R").then(|| fields.nth(35).unwrap_or_default().to_owned())
+            })
+            .collect();
+        (!ran.is_empty()).then_some(ran)
+    });
+    assert!(ran_on.iter().all(|cpu| *cpu == last), "{ran_on:?}");
     child.wait().unwrap();
     world.closed(child.id());
     let absent = run(&world, &["--cpu-set", "4000"], &["exit", "0"]);
