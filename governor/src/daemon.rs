@@ -6,6 +6,7 @@
 //!
 //! **Refuses** to touch a workload on its way out: limits stay in force, and that is said.
 
+mod cleanup;
 mod reload;
 mod store;
 
@@ -27,13 +28,16 @@ use crate::config::{Config, PinPlace};
 use crate::control::server::{ControlError, ControlState, Socket};
 use crate::control::session;
 use crate::control::types::RequestError;
+use crate::core::policy::NodePolicy;
 use crate::core::rule::RuleSet;
-use crate::engine::{Engine, EngineError, EngineHandle, EngineOptions, SaveQueue};
+use crate::engine::{Engine, EngineError, EngineHandle, EngineOptions, PolicyOrder, SaveQueue};
 use crate::host::cgroup::{CgroupBase, TreeOptions};
 use crate::host::kernel::{KernelOptions, pins};
+use crate::host::policy::journal_beside;
 use crate::ledger::{LateEngine, LedgerError};
 use crate::lock::{Lock, LockError};
 use crate::metrics::{self, MetricsSource};
+pub use cleanup::{Cleaned, CleanupError, cleanup};
 use reload::Reloader;
 use store::{Store, open_ledger};
 
@@ -207,7 +211,22 @@ fn engine_options(options: &DaemonOptions, store: &Store) -> EngineOptions {
         },
         restore: store.restore(),
         saved: store.saved(),
+        policy: policy_in_force(config, options.observe),
+        ceilings: Some(journal_beside(&options.socket)),
         discover: true,
+    }
+}
+
+/// An observing daemon lowers and reserves nothing, and still says what is promised beyond the machine.
+fn policy_in_force(config: &Config, observe: bool) -> PolicyOrder {
+    let weighed = PolicyOrder::weigh(config.policy.clone(), &config.rules);
+    if observe {
+        PolicyOrder {
+            policy: NodePolicy::default(),
+            ..weighed
+        }
+    } else {
+        weighed
     }
 }
 

@@ -31,7 +31,10 @@ fn by_number(world: &World) -> BTreeMap<usize, JobView> {
         let command = view.report.command.clone();
         let number = command.and_then(|argv| (argv.get(1)? == "--id").then(|| argv.get(2)?.parse().ok())?);
         if let Some(number) = number {
-            assert!(lives.insert(number, view).is_none(), "life {number} has two records");
+            assert!(
+                lives.insert(number, view).is_none(),
+                "life {number} has two records"
+            );
         }
     }
     lives
@@ -48,7 +51,11 @@ fn check(world: &World, total: usize) {
         Some(by_number(world).len()).filter(|found| *found >= total)
     });
     for (number, view) in by_number(world) {
-        assert_eq!(view.report.exit_code, Some((number % 200) as i32), "life {number}");
+        assert_eq!(
+            view.report.exit_code,
+            Some((number % 200) as i32),
+            "life {number}"
+        );
     }
 }
 
@@ -71,7 +78,10 @@ fn what_happens_while_no_governor_runs_is_recorded_once() {
     assert_eq!(ended.signal, Some(9), "{ended:#?}");
     assert!(ended.killed_by.is_some(), "{ended:#?}");
     let job = world.job(staying.id());
-    assert_eq!((job.state.as_str(), &job.report.placement.groups), ("governed", &groups));
+    assert_eq!(
+        (job.state.as_str(), &job.report.placement.groups),
+        ("governed", &groups)
+    );
     // Nothing is told a second time.
     let stored = world.jobs().len();
     world.stop(Signal::SIGTERM);
@@ -86,7 +96,11 @@ fn what_happens_while_no_governor_runs_is_recorded_once() {
 
 #[test]
 fn a_governor_killed_at_random_under_load_loses_and_doubles_nothing() {
-    let rounds = if std::env::var_os("FFRTMP_TEST_LONG").is_some() { 1_000 } else { 10 };
+    let rounds = if std::env::var_os("FFRTMP_TEST_LONG").is_some() {
+        1_000
+    } else {
+        10
+    };
     let mut world = World::with(pinned(""));
     let mut staying = world.workload.spawn(&["sleep-us", "600000000"]);
     let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
@@ -135,5 +149,8 @@ fn a_second_governor_on_the_same_pins_is_refused() {
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&second.stderr).into_owned();
-    assert!(!second.status.success() && said.contains("in use by another governor"), "{said}");
+    assert!(
+        !second.status.success() && said.contains("in use by another governor"),
+        "{said}"
+    );
 }

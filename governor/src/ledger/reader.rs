@@ -44,11 +44,7 @@ impl Reader {
     }
 
     /// Which of these keys have a closed record of the boot with this number.
-    pub fn closed_among(
-        &self,
-        boot_id: &str,
-        keys: &[ProcessKey],
-    ) -> Result<Vec<ProcessKey>, LedgerError> {
+    pub fn closed_among(&self, boot_id: &str, keys: &[ProcessKey]) -> Result<Vec<ProcessKey>, LedgerError> {
         self.on_connection(|connection| store::closed_among(connection, boot_id, keys))
     }
 

@@ -291,9 +291,8 @@ pub(super) fn closed_among(
     boot_id: &str,
     keys: &[ProcessKey],
 ) -> rusqlite::Result<Vec<ProcessKey>> {
-    let mut statement = connection.prepare(
-        "SELECT 1 FROM jobs WHERE boot_id = ?1 AND pid = ?2 AND start_ns = ?3 AND closed = 1",
-    )?;
+    let mut statement = connection
+        .prepare("SELECT 1 FROM jobs WHERE boot_id = ?1 AND pid = ?2 AND start_ns = ?3 AND closed = 1")?;
     let mut closed = Vec::new();
     for key in keys {
         if statement.exists(params![boot_id, key.pid, integer(key.start)])? {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use ffrtmp_abi::ProcessKey;
 use ffrtmp_api::{Intent, IoClass, IoPriority, Limits};
 
-use super::super::{Config, ConfigError, LogFormat, LogLevel, load, parse};
+use super::super::{Config, ConfigError, LogFormat, LogLevel, PinPlace, load, parse};
 use crate::core::facts::{Found, ProcessFacts};
 use crate::core::rule::{Action, Decision, PlacementMode};
 

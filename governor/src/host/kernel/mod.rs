@@ -178,7 +178,10 @@ impl Kernel {
                 "the kernel programs of another version were ended; records they had not handed over are lost"
             ),
             Err(error) => {
-                tracing::warn!(error = &error as &dyn std::error::Error, "programs of another version go on");
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "programs of another version go on"
+                );
             }
         }
     }
