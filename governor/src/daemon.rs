@@ -15,7 +15,7 @@ mod tests;
 
 use std::error::Error;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -188,11 +188,7 @@ async fn run_with(
 
 fn engine_options(options: &DaemonOptions, store: &Store) -> EngineOptions {
     let config = &options.config;
-    let pins = match &config.pins {
-        PinPlace::Auto => Some(pins::default_base(&options.socket)),
-        PinPlace::Off => None,
-        PinPlace::At(path) => Some(path.clone()),
-    };
+    let pins = pins_at(options);
     EngineOptions {
         rules: rules_in_force(&config.rules, options.observe),
         redactor: config.redaction.clone(),
@@ -200,6 +196,7 @@ fn engine_options(options: &DaemonOptions, store: &Store) -> EngineOptions {
         kernel: KernelOptions {
             records: config.records,
             pins,
+            spool: Some(spool_beside(&options.socket)),
             ..KernelOptions::default()
         },
         tree: TreeOptions {
@@ -211,10 +208,25 @@ fn engine_options(options: &DaemonOptions, store: &Store) -> EngineOptions {
         },
         restore: store.restore(),
         saved: store.saved(),
+        ledger: Some(store.health.clone()),
         policy: policy_in_force(config, options.observe),
         ceilings: Some(journal_beside(&options.socket)),
         discover: true,
     }
+}
+
+/// Where the kernel's side is pinned; `None` for nowhere.
+fn pins_at(options: &DaemonOptions) -> Option<PathBuf> {
+    match &options.config.pins {
+        PinPlace::Auto => Some(pins::default_base(&options.socket)),
+        PinPlace::Off => None,
+        PinPlace::At(path) => Some(path.clone()),
+    }
+}
+
+/// Arguments that are not on disk yet are kept beside the socket, which is in memory on most hosts.
+fn spool_beside(socket: &Path) -> PathBuf {
+    socket.with_extension("unsaved")
 }
 
 /// An observing daemon lowers and reserves nothing, and still says what is promised beyond the machine.

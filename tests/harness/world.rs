@@ -151,6 +151,11 @@ impl World {
         }
     }
 
+    /// Sends the governor a signal and does not wait.
+    pub fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.governor_pid().cast_signed()), signal).expect("a running governor");
+    }
+
     /// Pid of the governor.
     pub fn governor_pid(&self) -> u32 {
         self.daemon.as_ref().expect("a running governor").id()

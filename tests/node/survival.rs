@@ -47,10 +47,23 @@ fn live(world: &World, number: usize) {
 }
 
 fn check(world: &World, total: usize) {
-    eventually(&format!("{total} records; log: {}", world.log()), || {
-        Some(by_number(world).len()).filter(|found| *found >= total)
-    });
-    for (number, view) in by_number(world) {
+    let whole = || Some(by_number(world)).filter(|lives| lives.len() >= total);
+    let end = std::time::Instant::now() + Duration::from_secs(20);
+    while whole().is_none() && std::time::Instant::now() < end {
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let lives = by_number(world);
+    let missing: Vec<_> = (0..total).filter(|number| !lives.contains_key(number)).collect();
+    let unknown: Vec<_> = world
+        .jobs()
+        .into_iter()
+        .filter(|job| job.report.command.is_none())
+        .collect();
+    assert!(
+        missing.is_empty(),
+        "of {total} lives these have no record with arguments: {missing:?}; {unknown:#?}"
+    );
+    for (number, view) in lives {
         assert_eq!(
             view.report.exit_code,
             Some((number % 200) as i32),
@@ -94,15 +107,19 @@ fn what_happens_while_no_governor_runs_is_recorded_once() {
     assert_eq!(world.closed(staying.id()).report.signal, Some(9));
 }
 
+/// How often the governor is ended: enough to hit every moment of its life in a long run, a sample in a short one.
+fn rounds() -> u64 {
+    let asked = std::env::var("FFRTMP_TEST_ROUNDS")
+        .ok()
+        .and_then(|rounds| rounds.parse().ok());
+    let long = std::env::var_os("FFRTMP_TEST_LONG").is_some();
+    asked.unwrap_or(if long { 100 } else { 10 })
+}
+
 #[test]
 fn a_governor_killed_at_random_under_load_loses_and_doubles_nothing() {
-    let rounds = if std::env::var_os("FFRTMP_TEST_LONG").is_some() {
-        1_000
-    } else {
-        10
-    };
     let mut world = World::with(pinned(""));
-    let mut staying = world.workload.spawn(&["sleep-us", "600000000"]);
+    let mut staying = world.workload.spawn(&["sleep-us", "6000000000"]);
     let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
     let workload = world.workload.clone();
     std::thread::scope(|scope| {
@@ -116,11 +133,20 @@ fn a_governor_killed_at_random_under_load_loses_and_doubles_nothing() {
                 }
             });
         }
-        for round in 0..rounds {
+        for round in 0..rounds() {
             // Spread over the time a governor takes from its start to idle, without a source of chance to replay.
             std::thread::sleep(Duration::from_millis(round * 37 % 211));
-            let signal = [Signal::SIGKILL, Signal::SIGTERM][usize::from(round % 4 == 3)];
-            world.stop(signal);
+            if round % 5 == 2 {
+                world.signal(Signal::SIGSTOP);
+                std::thread::sleep(Duration::from_secs(2));
+                world.signal(Signal::SIGCONT);
+                std::thread::sleep(Duration::from_millis(round * 29 % 151));
+            }
+            world.stop(if round % 4 == 3 {
+                Signal::SIGTERM
+            } else {
+                Signal::SIGKILL
+            });
             std::thread::sleep(Duration::from_millis(round * 13 % 97));
             world.start();
         }
@@ -128,8 +154,80 @@ fn a_governor_killed_at_random_under_load_loses_and_doubles_nothing() {
     });
     check(&world, next.load(Ordering::Relaxed));
     assert!(staying.try_wait().unwrap().is_none(), "a workload was harmed");
+    assert_eq!(world.job(staying.id()).state, "governed");
     staying.kill().unwrap();
     staying.wait().unwrap();
+}
+
+#[test]
+fn long_lived_targets_of_a_storm_are_placed_within_a_second_of_a_stalled_governors_return() {
+    /// Execs while the governor is stopped; every 400th is a target that stays.
+    const STORM: usize = 20_000;
+    const STAYING: usize = 50;
+    let world = World::with(pinned("limits: {cpu_quota: 50}"));
+    world.signal(Signal::SIGSTOP);
+    let governor = world.governor_pid().to_string();
+    eventually("the governor to stop", || {
+        ffrtmp_tests::machine::status_of(&governor, "State").filter(|state| state.starts_with('T'))
+    });
+    let mut staying = Vec::new();
+    for number in 0..STORM {
+        if number % (STORM / STAYING) == 0 {
+            staying.push(world.workload.spawn(&["sleep-us", "600000000"]));
+        } else {
+            world.workload.spawn(&["exit", "0"]).wait().unwrap();
+        }
+    }
+    let outside = |child: &std::process::Child| {
+        let groups = std::fs::read_to_string(format!("/proc/{}/cgroup", child.id())).unwrap();
+        !groups.contains("ffrtmp.slice")
+    };
+    assert!(staying.iter().all(outside), "somebody else placed them");
+    let continued = std::time::Instant::now();
+    world.signal(Signal::SIGCONT);
+    while staying.iter().any(outside) && continued.elapsed() < Duration::from_secs(60) {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let took = continued.elapsed();
+    println!("{STAYING} targets among {STORM} execs placed {took:?} after SIGCONT");
+    for child in &mut staying {
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    let patience = Duration::from_secs(if ffrtmp_tests::machine::emulated() { 60 } else { 1 });
+    assert!(took < patience, "{took:?}; log: {}", world.log());
+}
+
+#[test]
+fn cleanup_ends_the_programs_and_removes_pins_and_mount() {
+    let mut world = World::with(pinned(""));
+    let pins = world.path("bpf");
+    let cleanup = |world: &World| {
+        std::process::Command::new(ffrtmp_tests::bin("ffrtmp-governor"))
+            .arg("--config")
+            .arg(world.path("governor.yaml"))
+            .arg("--socket")
+            .arg(world.socket())
+            .arg("--ledger")
+            .arg(world.path("governor.db"))
+            .arg("--cleanup")
+            .output()
+            .unwrap()
+    };
+    assert!(!cleanup(&world).status.success(), "a governor lives");
+    world.stop(Signal::SIGKILL);
+    assert!(
+        std::fs::read_dir(&pins).unwrap().count() > 0,
+        "the programs live on"
+    );
+    let said = cleanup(&world);
+    let text = String::from_utf8_lossy(&said.stdout).into_owned() + &String::from_utf8_lossy(&said.stderr);
+    assert!(said.status.success(), "{text}");
+    assert!(text.contains("with all pinned programs"), "{text}");
+    assert!(!pins.exists(), "{text}");
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    assert!(!mounts.contains(&*pins.to_string_lossy()), "{mounts}");
+    assert!(!world.path("governor.unsaved").exists());
 }
 
 #[test]

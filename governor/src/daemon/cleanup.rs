@@ -1,7 +1,6 @@
 //! The way out of a machine: what a governor made is taken away, what it changed is put back, and workloads run on.
 //!
-//! Refuses while a governor lives; its lock is what tells. Records stay, because they are the user's. Nothing is pinned
-//! or mounted by this version, so there is nothing of that kind to undo.
+//! Refuses while a governor lives; its lock is what tells. Records stay, because they are the user's.
 
 use std::path::Path;
 
@@ -9,6 +8,8 @@ use super::{DaemonOptions, LedgerAt};
 use crate::control::types::JobView;
 use crate::host::cgroup::{CgroupBase, CgroupError, Leftover, Tree, TreeOptions};
 use crate::host::file::chain;
+use crate::host::kernel::pins::{self, PinsError};
+use crate::host::kernel::spool;
 use crate::host::policy::{journal_beside, recover};
 use crate::host::process::Pinned;
 use crate::ledger::{Ledger, boot_id};
@@ -29,6 +30,9 @@ pub enum CleanupError {
     /// A governor lives, or its lock cannot be asked.
     #[error(transparent)]
     Lock(#[from] LockError),
+    /// Pins cannot be removed; another governor may use them.
+    #[error(transparent)]
+    Pins(#[from] PinsError),
     /// The groups cannot be looked at.
     #[error("look for groups to remove")]
     Cgroup(#[from] CgroupError),
@@ -37,7 +41,10 @@ pub enum CleanupError {
 /// Leaves the host as it was before the first governor, as far as that is known.
 pub fn cleanup(options: &DaemonOptions) -> Result<Cleaned, CleanupError> {
     let lock = Lock::beside(&options.socket)?;
+    // First, so that nothing new is recorded while the rest is undone. Refused while a governor elsewhere uses the pins.
+    let unpinned = unpin(options)?;
     let mut done = Cleaned::default();
+    done.done.extend(unpinned);
     done.done.extend(recover(&journal_beside(&options.socket)));
     let base = options.config.cgroup_base.clone();
     let tree = Tree::open(TreeOptions {
@@ -62,6 +69,12 @@ pub fn cleanup(options: &DaemonOptions) -> Result<Cleaned, CleanupError> {
         .extend(removed.map(|path| format!("removed {}", path.display())));
     done.left.extend(retired.left.iter().map(|error| chain(error)));
     drop(lock);
+    let spool = super::spool_beside(&options.socket);
+    match spool::remove(&spool) {
+        Ok(true) => done.done.push(format!("removed {}", spool.display())),
+        Ok(false) => {}
+        Err(error) => done.left.push(format!("{} stays: {error}", spool.display())),
+    }
     for path in [options.socket.clone(), options.socket.with_extension("lock")] {
         done.remove(&path);
     }
@@ -70,6 +83,25 @@ pub fn cleanup(options: &DaemonOptions) -> Result<Cleaned, CleanupError> {
         && std::fs::remove_dir(directory).is_ok()
     {
         done.done.push(format!("removed {}", directory.display()));
+    }
+    Ok(done)
+}
+
+/// Ends the kernel programs and removes their pins, and the mount where it is ours.
+fn unpin(options: &DaemonOptions) -> Result<Vec<String>, PinsError> {
+    let mut bases = vec![pins::default_base(&options.socket)];
+    bases.extend(super::pins_at(options));
+    // An earlier configuration may have used a bpffs of our own before the host had one.
+    bases.push(pins::own_base(&options.socket));
+    bases.dedup();
+    let mut done = Vec::new();
+    for base in bases {
+        if pins::remove_all(&base)? {
+            done.push(format!(
+                "removed {} with all pinned programs and maps",
+                base.display()
+            ));
+        }
     }
     Ok(done)
 }

@@ -20,6 +20,8 @@ use super::handle::{Reply, SaveOrder, SaveQueue};
 #[derive(Debug)]
 pub struct Outbox {
     saves: SaveQueue,
+    /// Records handed to the ledger's thread so far.
+    pub sent: u64,
     subscribers: Vec<mpsc::Sender<JobEvent>>,
     waiters: HashMap<ProcessKey, Vec<Reply<Result<JobView, RequestError>>>>,
     /// When the core wants to be woken; boot-time clock, ns.
@@ -43,6 +45,7 @@ impl Outbox {
     pub fn new(saves: SaveQueue) -> Self {
         Self {
             saves,
+            sent: 0,
             subscribers: Vec::new(),
             waiters: HashMap::new(),
             wake_at_ns: None,
@@ -68,6 +71,8 @@ impl Outbox {
     fn save(&mut self, job: Box<JobView>, closed: bool) {
         if self.saves.send(SaveOrder { job, closed }).is_err() {
             self.saves_failed += 1;
+        } else {
+            self.sent += 1;
         }
     }
 

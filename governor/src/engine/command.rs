@@ -269,6 +269,7 @@ impl Worker {
             counters.insert(format!("kernel_{name}"), value);
         }
         counters.insert("undecodable".to_owned(), self.intake.undecodable);
+        counters.insert("arguments_unspooled".to_owned(), kernel.unspooled());
         counters.insert("resyncs".to_owned(), self.intake.resyncs);
         counters.insert("events_dropped".to_owned(), self.brain.outbox.events_dropped);
         counters.insert("saves_failed".to_owned(), self.brain.outbox.saves_failed);

@@ -15,6 +15,9 @@ use crate::host::procfs;
 
 use super::{BATCH, Worker, clock};
 
+/// Most entries of a backlog looked at together: with an exec and an exit each, half as many processes.
+const BACKLOG: usize = 65_536;
+
 /// Counters whose rise means that something was not told.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Losses {
@@ -65,8 +68,30 @@ impl Worker {
     /// Takes one batch from the ring and says how many entries it had. Level-triggered epoll comes back when more is
     /// there.
     pub(super) fn on_ring(&mut self) -> usize {
+        let taken = self.take_batch();
+        self.answer_losses();
+        taken
+    }
+
+    /// Everything that is in the ring now.
+    fn take_all(&mut self) -> usize {
+        let mut all = 0;
+        loop {
+            let taken = self.take_batch();
+            all += taken;
+            if taken < BATCH {
+                return all;
+            }
+        }
+    }
+
+    fn take_batch(&mut self) -> usize {
         let mut batch = std::mem::take(&mut self.intake.batch);
-        let taken = self.brain.host.kernel.drain(BATCH, &mut batch);
+        let mut taken = self.brain.host.kernel.drain(BATCH, &mut batch);
+        if taken == BATCH {
+            taken += self.brain.host.kernel.drain(BACKLOG, &mut batch);
+            self.living_first(&mut batch);
+        }
         for entry in batch.drain(..) {
             match entry {
                 Ok(Entry::Exec(exec)) => self.on_exec(&exec),
@@ -79,12 +104,51 @@ impl Worker {
                 }
             }
         }
+        // A backlog's memory is not kept for the next one.
+        batch.shrink_to(BATCH);
         self.intake.batch = batch;
-        self.answer_losses();
+        self.settle();
         taken
     }
 
-    fn on_exec(&mut self, exec: &Exec) {
+    /// After a stall those who still live come first: only they can be placed, and the dead are in no hurry. A process's
+    /// own entries keep their order, because its first exec is the first of them.
+    fn living_first(&self, batch: &mut [Result<Entry, decode::DecodeError>]) {
+        batch.sort_by_cached_key(|entry| match entry {
+            Ok(Entry::Exec(exec)) if !exec.member => {
+                let record = self.brain.host.kernel.record(exec.header.header.key);
+                record.is_none_or(|record| record.state == state::EXITED)
+            }
+            _ => true,
+        });
+    }
+
+    /// Lets go of arguments that are on disk by now.
+    pub(super) fn settle(&mut self) {
+        if let Some(ledger) = &self.ledger {
+            self.brain
+                .host
+                .kernel
+                .settle(self.brain.outbox.sent, ledger.written());
+        }
+    }
+
+    /// What an earlier governor had taken from the ring. A process without a record was saved or let go by it.
+    pub(super) fn take_left(&mut self) -> usize {
+        let left = self.brain.host.kernel.left_entries();
+        let mut taken = 0;
+        for entry in left.into_iter().filter_map(Result::ok) {
+            if let Entry::Exec(exec) = entry
+                && self.brain.host.kernel.record(exec.header.header.root).is_some()
+            {
+                taken += 1;
+                self.on_exec(&exec);
+            }
+        }
+        taken
+    }
+
+    pub(super) fn on_exec(&mut self, exec: &Exec) {
         let facts = self.exec_facts(exec);
         let event = if exec.member {
             Event::Reexeced {
@@ -183,12 +247,7 @@ impl Worker {
 
     /// Walks the truth once when a counter says that something was not told.
     fn answer_losses(&mut self) {
-        let counters = self.brain.host.kernel.counters();
-        let losses = Losses {
-            dropped: counters[Counter::Dropped as usize],
-            refused: counters[Counter::Refused as usize],
-            child_lost: counters[Counter::ChildLost as usize],
-        };
+        let losses = self.losses();
         if losses == self.intake.answered {
             return;
         }
@@ -198,8 +257,17 @@ impl Worker {
         self.resync();
     }
 
-    pub(super) fn resync(&mut self) {
-        for (key, record) in self.brain.host.kernel.all_records() {
+    /// Reads the record map, which is the truth. The ring is emptied after the walk and before anybody is judged: a
+    /// record is older than its entry, so every process of the walk that has ended has its arguments there. Gives the
+    /// number of entries that were in the ring.
+    pub(super) fn resync(&mut self) -> usize {
+        let records = self.brain.host.kernel.all_records();
+        let entries = self.take_all();
+        for (key, _then) in records {
+            // What was saved and dropped since the walk must not come back.
+            let Some(record) = self.brain.host.kernel.record(key) else {
+                continue;
+            };
             if !self.brain.core.knows(key) {
                 let facts = self.record_facts(key, &record);
                 self.brain.feed(clock::boot_ns(), Event::Appeared(facts));
@@ -212,6 +280,21 @@ impl Worker {
             tracing::warn!(%error, "children of jobs could not be looked for");
         }
         self.scan();
+        entries
+    }
+
+    /// Losses that an earlier governor has seen, or that this start answers anyway.
+    pub(super) fn take_losses_as_answered(&mut self) {
+        self.intake.answered = self.losses();
+    }
+
+    fn losses(&self) -> Losses {
+        let counters = self.brain.host.kernel.counters();
+        Losses {
+            dropped: counters[Counter::Dropped as usize],
+            refused: counters[Counter::Refused as usize],
+            child_lost: counters[Counter::ChildLost as usize],
+        }
     }
 
     /// What a record alone tells, completed from /proc while the process lives.

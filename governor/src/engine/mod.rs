@@ -38,6 +38,7 @@ use crate::host::policy::Ceilings;
 use crate::host::process::Pinned;
 use crate::host::realtime;
 use crate::host::systemd::{self, Scopes};
+use crate::ledger::LedgerHealth;
 
 pub use handle::{Command, EngineHandle, SaveOrder, SaveQueue};
 pub use policy::PolicyOrder;
@@ -63,6 +64,8 @@ pub struct EngineOptions {
     /// Tells which records are on disk already: a governor that was killed between a commit and its acknowledgement left
     /// them in the kernel.
     pub saved: Option<Saved>,
+    /// Tells how far the ledger has written.
+    pub ledger: Option<LedgerHealth>,
     /// The node's policy, and what the rules promise beyond the machine.
     pub policy: PolicyOrder,
     /// Where the files written above the jobs are noted; `None` notes nothing.
@@ -143,6 +146,7 @@ impl Engine {
         let mut brain = Brain { core, host, outbox };
         brain.perform(first);
         let mut worker = Worker::new(brain, commands, wake, options.discover)?;
+        worker.ledger = options.ledger;
         worker.restore(&options.restore);
         worker.resume(options.saved);
         worker.set_policy(options.policy);
@@ -195,6 +199,8 @@ struct Worker {
     /// What does not work on this machine beyond the kernel programs' own list, with the reason.
     off: Vec<String>,
     policy: policy::PolicyState,
+    /// How far the ledger has written; `None` where nobody tells.
+    ledger: Option<LedgerHealth>,
     /// Sessions opened so far.
     sessions: u64,
     /// When the timer goes off; 0 for never.
@@ -235,6 +241,7 @@ impl Worker {
             intake: intake::Intake::new(discover),
             off: Vec::new(),
             policy: policy::PolicyState::default(),
+            ledger: None,
             sessions: 0,
             armed_ns: 0,
             attaching: HashMap::new(),

@@ -145,21 +145,14 @@ impl Worker {
             self.brain.core.forget_saved(*key);
             self.brain.host.kernel.remove(*key);
         }
-        let mut entries = 0;
-        loop {
-            let taken = self.on_ring();
-            entries += taken;
-            if taken == 0 {
-                break;
-            }
-        }
+        self.take_losses_as_answered();
+        let entries = self.take_left() + self.resync();
         tracing::info!(
             records = keys.len(),
             stored = stored.len(),
             entries,
             "the kernel programs ran on while no governor did"
         );
-        self.resync();
     }
 
     /// Everything known of a live process. `None` when it went away meanwhile.

@@ -47,6 +47,7 @@ struct Inner {
     state: Mutex<LedgerState>,
     backlog: AtomicU64,
     failures: AtomicU64,
+    written: AtomicU64,
     closed: Mutex<BTreeMap<String, u64>>,
 }
 
@@ -90,6 +91,15 @@ impl LedgerHealth {
             LedgerState::Ok => None,
             LedgerState::Degraded { since, .. } => Some(since),
         }
+    }
+
+    /// How many orders, counted from the first, are on disk with all before them.
+    pub fn written(&self) -> u64 {
+        self.0.written.load(Ordering::Acquire)
+    }
+
+    pub(super) fn set_written(&self, orders: u64) {
+        self.0.written.store(orders, Ordering::Release);
     }
 
     pub(super) fn set_backlog(&self, records: usize) {

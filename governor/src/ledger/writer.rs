@@ -51,6 +51,8 @@ pub(super) struct Writer<A> {
     write_pause: Option<Pause>,
     ack_pause: Option<Pause>,
     closed_since_prune: usize,
+    /// Orders taken in so far.
+    absorbed: u64,
 }
 
 impl<A: FnMut(&[JobKey]) -> bool> Writer<A> {
@@ -71,6 +73,7 @@ impl<A: FnMut(&[JobKey]) -> bool> Writer<A> {
             ack_pause: None,
             // The first closed record prunes what piled up while no governor ran.
             closed_since_prune: PRUNE_EVERY,
+            absorbed: 0,
         }
     }
 
@@ -96,6 +99,7 @@ impl<A: FnMut(&[JobKey]) -> bool> Writer<A> {
     /// Takes an order in. The latest record of a job replaces the earlier one, except that nothing reopens a closed one.
     pub(super) fn absorb(&mut self, order: SaveOrder) {
         let key = order.job.key;
+        self.absorbed += 1;
         if !order.closed && self.backlog.get(&key).is_some_and(|known| known.closed) {
             return;
         }
@@ -111,6 +115,9 @@ impl<A: FnMut(&[JobKey]) -> bool> Writer<A> {
             if self.write_pause.is_some() {
                 break;
             }
+        }
+        if self.backlog.is_empty() {
+            self.health.set_written(self.absorbed);
         }
         if due(self.ack_pause) {
             self.acknowledge(now);

@@ -7,6 +7,7 @@ mod error;
 mod maps;
 pub mod pins;
 mod rows;
+pub mod spool;
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
@@ -21,6 +22,7 @@ use ffrtmp_abi::{KernelConfig, map, program};
 pub use btf::Layout;
 pub use error::KernelError;
 use pins::Pins;
+use spool::Spool;
 
 /// The compiled programs. `cargo xtask ebpf check` proves that they come from `ebpf/programs`.
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../../ebpf/ffrtmp.bpf.o");
@@ -41,6 +43,8 @@ pub struct KernelOptions {
     pub ring_bytes: u32,
     /// Directory below which everything is pinned; `None` for programs that end with this process.
     pub pins: Option<PathBuf>,
+    /// File for arguments that are not on disk yet; used only with pins.
+    pub spool: Option<PathBuf>,
 }
 
 impl Default for KernelOptions {
@@ -49,6 +53,7 @@ impl Default for KernelOptions {
             records: 65_536,
             ring_bytes: 8 << 20,
             pins: None,
+            spool: None,
         }
     }
 }
@@ -66,6 +71,7 @@ pub struct Kernel {
     switches: KernelConfig,
     off: Vec<String>,
     pins: Option<Pins>,
+    spool: Option<Spool>,
     resumed: bool,
 }
 
@@ -121,6 +127,7 @@ impl Kernel {
                 ..KernelConfig::default()
             },
             off: layout.off(),
+            spool: pins.as_ref().and(options.spool.as_deref()).and_then(open_spool),
             pins,
             resumed,
             ebpf,
@@ -201,16 +208,50 @@ impl Kernel {
         let mut taken = 0;
         while taken < limit {
             let Some(item) = self.ring.next() else { break };
-            entries.push(decode::entry(&item));
+            let entry = decode::entry(&item);
+            // Before the ring lets it go, which is when the item is dropped.
+            if let (Some(spool), Ok(Entry::Exec(_))) = (&mut self.spool, &entry) {
+                spool.push(&item);
+            }
+            entries.push(entry);
             taken += 1;
         }
         taken
+    }
+
+    /// Exec entries that an earlier governor took from the ring and had not saved; once.
+    pub fn left_entries(&mut self) -> Vec<Result<Entry, decode::DecodeError>> {
+        let left = self.spool.as_mut().map(Spool::take_left).unwrap_or_default();
+        left.iter().map(|bytes| decode::entry(bytes)).collect()
+    }
+
+    /// Lets go of arguments that are on disk: `sent` orders went to the ledger, `written` of them are committed.
+    pub fn settle(&mut self, sent: u64, written: u64) {
+        let Some(spool) = &mut self.spool else { return };
+        if let Err(error) = spool.settle(sent, written) {
+            tracing::warn!(%error, "arguments that are not on disk yet cannot be kept; a kill would lose them");
+            self.spool = None;
+        }
+    }
+
+    /// Exec entries whose arguments a kill would have lost, since the start.
+    pub fn unspooled(&self) -> u64 {
+        self.spool.as_ref().map_or(0, Spool::skipped)
     }
 
     /// What is off on this kernel, a sentence each.
     pub fn off(&self) -> &[String] {
         &self.off
     }
+}
+
+/// Without it a kill costs arguments and nothing else, so its absence ends nothing.
+fn open_spool(path: &Path) -> Option<Spool> {
+    Spool::open(path)
+        .inspect_err(|error| {
+            tracing::warn!(%error, path = %path.display(), "arguments that are not on disk yet cannot be kept");
+        })
+        .ok()
 }
 
 /// Programs and their tracepoints, in the order of attaching: the exit program first, because a record that exists must

@@ -21,6 +21,9 @@ use super::KernelOptions;
 /// Where bpffs is on nearly every host.
 const HOST_BPFFS: &str = "/sys/fs/bpf";
 
+/// Source of our own mount in mountinfo: only what carries it is ever unmounted.
+const OUR_MOUNT: &str = "ffrtmp-bpf";
+
 /// Maps that hold state. The programs' read-only globals are made anew at each load.
 pub(super) const MAPS: [&str; 7] = [
     map::RECORDS,
@@ -77,6 +80,11 @@ pub fn default_base(socket: &Path) -> PathBuf {
     if on_bpffs(Path::new(HOST_BPFFS)) {
         return Path::new(HOST_BPFFS).join("ffrtmp");
     }
+    own_base(socket)
+}
+
+/// The directory for a bpffs of our own.
+pub fn own_base(socket: &Path) -> PathBuf {
     socket.parent().unwrap_or(Path::new("/run/ffrtmp")).join("bpf")
 }
 
@@ -102,7 +110,7 @@ impl Pins {
         private.create(base).map_err(failed("make the directory", base))?;
         if !on_bpffs(base) {
             let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-            nix::mount::mount(Some("bpf"), base, Some("bpf"), flags, Some("mode=0700"))
+            nix::mount::mount(Some(OUR_MOUNT), base, Some("bpf"), flags, Some("mode=0700"))
                 .map_err(failed("mount bpffs at", base))?;
         }
         let opened = File::open(base).map_err(failed("open", base))?;
@@ -166,12 +174,34 @@ pub fn remove_all(base: &Path) -> Result<bool, PinsError> {
         pins.remove_others()?;
         std::fs::remove_dir(&pins.directory).map_err(failed("remove", &pins.directory))?;
         drop(pins);
-        if !base.parent().is_some_and(on_bpffs) {
+        if is_ours(base)? {
             nix::mount::umount2(base, MntFlags::UMOUNT_NOFOLLOW).map_err(failed("unmount", base))?;
         }
     }
-    std::fs::remove_dir(base).map_err(failed("remove", base))?;
-    Ok(true)
+    // What is not empty now is somebody's mount or directory.
+    match std::fs::remove_dir(base) {
+        Ok(()) => Ok(true),
+        Err(_) if !on_bpffs(base) || is_mount(base)? => Ok(false),
+        Err(source) => Err(failed("remove", base)(source)),
+    }
+}
+
+fn mounts() -> Result<Vec<procfs::process::MountInfo>, PinsError> {
+    let path = Path::new("/proc/self/mountinfo");
+    let read = procfs::process::Process::myself().and_then(|process| process.mountinfo());
+    let mounts = read.map_err(|error| failed("read", path)(io::Error::other(error)))?;
+    Ok(mounts.into_iter().collect())
+}
+
+fn is_mount(path: &Path) -> Result<bool, PinsError> {
+    Ok(mounts()?.iter().any(|mount| mount.mount_point == path))
+}
+
+fn is_ours(path: &Path) -> Result<bool, PinsError> {
+    let ours = |mount: &procfs::process::MountInfo| {
+        mount.mount_point == path && mount.mount_source.as_deref() == Some(OUR_MOUNT)
+    };
+    Ok(mounts()?.iter().any(ours))
 }
 
 fn entries(directory: &Path) -> Result<Vec<PathBuf>, PinsError> {
