@@ -92,6 +92,8 @@ pub enum Verb {
     Watch(WatchArgs),
     /// List governed jobs
     Ps(PsArgs),
+    /// Tell what happens to jobs as it happens, with `-o json` one event a line
+    Events(EventsArgs),
     /// Say how a process was judged, and what was done to it when
     Explain(ExplainArgs),
     /// Undo what was done to a job; the job runs on
@@ -129,6 +131,17 @@ pub struct RunArgs {
     /// The command and its arguments
     #[arg(last = true, required = true, value_name = "COMMAND")]
     pub command: Vec<OsString>,
+}
+
+/// Flags of `events`.
+#[derive(Debug, Args)]
+pub struct EventsArgs {
+    /// Go on until interrupted
+    #[arg(long, short, required_unless_present = "count")]
+    pub follow: bool,
+    /// End after this many events
+    #[arg(long, short = 'n', value_name = "INT")]
+    pub count: Option<u64>,
 }
 
 /// Flags of `attach`.

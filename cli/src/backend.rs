@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ffrtmp_api::Limits;
-use ffrtmp_governor::client::{DaemonClient, Governor};
+use ffrtmp_governor::client::{DaemonClient, EventStream, Governor};
 use ffrtmp_governor::control::types::{
     AttachRequest, ErrorCode, Explain, JobEvent, JobKey, JobView, ReleaseRequest, Released, RequestError,
     SessionRules, Status,
@@ -127,6 +127,20 @@ impl Connected {
                 Ok(Self::Plain(Plain::new(&error_chain(&error))))
             }
             Err(error) => Err(error.into()),
+        }
+    }
+}
+
+impl Connected {
+    /// Events from now on; only a daemon has jobs of others to tell of.
+    pub async fn events(&self) -> Result<EventStream, RequestError> {
+        match self {
+            Self::Governor(governor) => governor.events().await,
+            Self::Plain(_) => Err(RequestError::new(
+                ErrorCode::Gone,
+                "no daemon runs, so there are no events",
+                "start ffrtmp-governor first",
+            )),
         }
     }
 }

@@ -8,6 +8,7 @@
 
 mod cleanup;
 mod reload;
+mod starts;
 mod store;
 
 #[cfg(test)]
@@ -17,6 +18,7 @@ use std::error::Error;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use sd_notify::NotifyState;
@@ -25,7 +27,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, PinPlace};
-use crate::control::server::{ControlError, ControlState, Socket};
+use crate::control::server::{ControlError, ControlState, FALLEN_BACK, Socket};
 use crate::control::session;
 use crate::control::types::RequestError;
 use crate::core::policy::NodePolicy;
@@ -39,6 +41,7 @@ use crate::lock::{Lock, LockError};
 use crate::metrics::{self, MetricsSource};
 pub use cleanup::{Cleaned, CleanupError, cleanup};
 use reload::Reloader;
+use starts::Starts;
 use store::{Store, open_ledger};
 
 /// How long the way back may take before what is left is abandoned. systemd waits 90 s.
@@ -156,9 +159,15 @@ async fn run_with(
     + 'static,
 ) -> Result<(), DaemonError> {
     let _lock = Lock::beside(&options.socket)?;
+    let starts = Starts::beside(&options.socket);
+    let fallback = Arc::new(AtomicBool::new(falls_back(&starts, &options)));
     let signals = Signals::register().map_err(DaemonError::Signals)?;
     let (store, saves, late) = open_ledger(&options)?;
-    let settings = engine_options(&options, &store);
+    let settings = engine_options(
+        &options,
+        &store,
+        options.observe || fallback.load(Ordering::Relaxed),
+    );
     let engine = tokio::task::spawn_blocking(move || start(settings, saves, late))
         .await
         .map_err(|error| DaemonError::Engine(error.into()))?
@@ -169,7 +178,13 @@ async fn run_with(
     }
     let service = Service {
         stop: options.stop.clone(),
-        reloader: Arc::new(Reloader::new(&options, engine.clone())),
+        reloader: Arc::new(Reloader::new(
+            &options,
+            engine.clone(),
+            starts.clone(),
+            Arc::clone(&fallback),
+        )),
+        fallback: Arc::clone(&fallback),
         engine,
         signals,
     };
@@ -183,14 +198,31 @@ async fn run_with(
         }
     };
     store.close().await;
+    if served.is_ok()
+        && let Err(error) = starts.ended_well(fallback.load(Ordering::Relaxed))
+    {
+        tracing::warn!(%error, path = %starts.path().display(), "this stop will count as a crash");
+    }
     served
 }
 
-fn engine_options(options: &DaemonOptions, store: &Store) -> EngineOptions {
+/// Notes the start. True when the ones before it crashed so often that this one only observes.
+fn falls_back(starts: &Starts, options: &DaemonOptions) -> bool {
+    let noted = starts.note(crate::engine::clock::boot_ns()).unwrap_or_else(|error| {
+        tracing::warn!(%error, path = %starts.path().display(), "starts cannot be counted; crashes change nothing");
+        false
+    });
+    if noted && !options.observe {
+        tracing::error!("{FALLEN_BACK}");
+    }
+    noted && !options.observe
+}
+
+fn engine_options(options: &DaemonOptions, store: &Store, observe: bool) -> EngineOptions {
     let config = &options.config;
     let pins = pins_at(options);
     EngineOptions {
-        rules: rules_in_force(&config.rules, options.observe),
+        rules: rules_in_force(&config.rules, observe),
         redactor: config.redaction.clone(),
         placement_retries: Some(config.placement_retries),
         kernel: KernelOptions {
@@ -209,7 +241,7 @@ fn engine_options(options: &DaemonOptions, store: &Store) -> EngineOptions {
         restore: store.restore(),
         saved: store.saved(),
         ledger: Some(store.health.clone()),
-        policy: policy_in_force(config, options.observe),
+        policy: policy_in_force(config, observe),
         ceilings: Some(journal_beside(&options.socket)),
         discover: true,
     }
@@ -272,6 +304,8 @@ struct Service {
     reloader: Arc<Reloader>,
     signals: Signals,
     stop: CancellationToken,
+    /// Set while only observing because of crashes.
+    fallback: Arc<AtomicBool>,
 }
 
 impl Service {
@@ -288,6 +322,7 @@ impl Service {
             Arc::new(move || reloader.reload()),
         );
         state.observe = options.observe;
+        state.fallback = Arc::clone(&self.fallback);
         let socket = Socket::bind(&options.socket)?;
         tracing::info!(
             socket = %socket.path().display(),
@@ -310,7 +345,8 @@ impl Service {
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let bound = listener.local_addr().map_err(failed)?;
         tracing::info!("metrics on http://{bound}/metrics");
-        let source = MetricsSource::new(self.engine.clone(), store.health.clone());
+        let fallback = Arc::clone(&self.fallback);
+        let source = MetricsSource::new(self.engine.clone(), store.health.clone(), fallback);
         let stop = self.stop.clone();
         tokio::spawn(async move {
             if let Err(error) = metrics::serve(listener, source, stop.cancelled_owned()).await {

@@ -52,6 +52,8 @@ pub struct World {
     dir: tempfile::TempDir,
     daemon: Option<Child>,
     args: Vec<String>,
+    /// Whether a start forgets the crashes before it, as a test that kills its governor on purpose needs it.
+    pub forgives: bool,
     _stage: MutexGuard<'static, ()>,
     /// The workload its rule knows.
     pub workload: Workload,
@@ -98,6 +100,7 @@ impl World {
             dir,
             daemon: None,
             args: options.args,
+            forgives: true,
             _stage: stage,
             workload,
             name,
@@ -113,6 +116,9 @@ impl World {
 
     /// Starts the governor and waits until it answers.
     pub fn start(&mut self) {
+        if self.forgives {
+            let _absent = std::fs::remove_file(self.path("governor.starts"));
+        }
         let log = std::fs::File::options()
             .create(true)
             .append(true)

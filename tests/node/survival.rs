@@ -54,14 +54,9 @@ fn check(world: &World, total: usize) {
     }
     let lives = by_number(world);
     let missing: Vec<_> = (0..total).filter(|number| !lives.contains_key(number)).collect();
-    let unknown: Vec<_> = world
-        .jobs()
-        .into_iter()
-        .filter(|job| job.report.command.is_none())
-        .collect();
     assert!(
         missing.is_empty(),
-        "of {total} lives these have no record with arguments: {missing:?}; {unknown:#?}"
+        "of {total} lives these have no record with arguments: {missing:?}"
     );
     for (number, view) in lives {
         assert_eq!(
@@ -228,6 +223,133 @@ fn cleanup_ends_the_programs_and_removes_pins_and_mount() {
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
     assert!(!mounts.contains(&*pins.to_string_lossy()), "{mounts}");
     assert!(!world.path("governor.unsaved").exists());
+}
+
+#[test]
+fn an_upgrade_and_the_way_back_lose_and_double_nothing() {
+    let mut world = World::with(pinned("limits: {cpu_quota: 50}"));
+    let mut staying = world.workload.spawn(&["sleep-us", "6000000000"]);
+    let groups = world.job(staying.id()).report.placement.groups;
+    let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let workload = world.workload.clone();
+    let plain = std::fs::read_to_string(world.path("governor.yaml")).unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                let number = next.fetch_add(1, Ordering::Relaxed);
+                let (id, code) = (number.to_string(), (number % 200).to_string());
+                let steps = ["--id", &id, "sleep-us", "500", "exit", &code];
+                workload.spawn(&steps).wait().unwrap();
+            }
+        });
+        // Other sizes are another generation: maps are never shared with it.
+        for round in 0..6_u64 {
+            std::thread::sleep(Duration::from_millis(50 + round * 37));
+            world.stop(if round % 3 == 2 {
+                Signal::SIGTERM
+            } else {
+                Signal::SIGKILL
+            });
+            std::thread::sleep(Duration::from_millis(100));
+            let records = if round % 2 == 0 { "records: 32768\n" } else { "" };
+            std::fs::write(world.path("governor.yaml"), format!("{records}{plain}")).unwrap();
+            world.start();
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    assert_eq!(
+        world.log().matches("took over from the programs").count(),
+        6,
+        "{}",
+        world.log()
+    );
+    check(&world, next.load(Ordering::Relaxed));
+    // Other entries of a bpffs are the kernel's own iterators.
+    let entries = std::fs::read_dir(world.path("bpf")).unwrap();
+    let generations = entries
+        .filter(|entry| entry.as_ref().unwrap().path().is_dir())
+        .count();
+    assert_eq!(generations, 1, "the old programs are gone");
+    let job = world.job(staying.id());
+    assert_eq!(
+        (job.state.as_str(), &job.report.placement.groups),
+        ("governed", &groups)
+    );
+    staying.kill().unwrap();
+    staying.wait().unwrap();
+    assert_eq!(world.closed(staying.id()).report.signal, Some(9));
+}
+
+#[test]
+fn events_are_followed_as_json_lines_and_as_text() {
+    let world = World::with(pinned(""));
+    for format in ["json", "table"] {
+        let follower = world
+            .ffrtmp(&["events", "--count", "4", "--output", format])
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        // Lives until the follower has heard enough: one that starts before it listens is not told.
+        let stop = AtomicBool::new(false);
+        let told = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    world
+                        .workload
+                        .spawn(&["sleep-us", "20000", "exit", "7"])
+                        .wait()
+                        .unwrap();
+                }
+            });
+            let told = follower.wait_with_output().unwrap();
+            stop.store(true, Ordering::Relaxed);
+            told
+        });
+        let text = String::from_utf8_lossy(&told.stdout).into_owned();
+        assert!(told.status.success(), "{text}");
+        let words = ["discovered", "placed", "exited", "closed"];
+        assert!(words.iter().all(|word| text.contains(word)), "{text}");
+        if format == "json" {
+            for line in text.lines() {
+                let event: ffrtmp_governor::control::types::JobEvent = serde_json::from_str(line).unwrap();
+                assert!(event.job.report.pid > 0);
+            }
+        }
+    }
+}
+
+#[test]
+fn after_three_crashes_within_a_minute_the_governor_only_observes_until_told_otherwise() {
+    let mut world = World::with(pinned("limits: {cpu_quota: 50}"));
+    world.forgives = false;
+    for _ in 0..3 {
+        world.stop(Signal::SIGKILL);
+        world.start();
+    }
+    let doctor = |world: &World| String::from_utf8(world.output(&["doctor"]).stdout).unwrap();
+    assert!(
+        doctor(&world).contains("crashed three times within a minute"),
+        "{}",
+        doctor(&world)
+    );
+    let mut observed = world.workload.spawn(&["sleep-us", "600000000"]);
+    assert_eq!(world.job(observed.id()).state, "observed");
+    assert!(!ffrtmp_tests::machine::groups_of(observed.id()).contains("ffrtmp.slice"));
+    // An ordered restart is not the word to govern.
+    world.stop(Signal::SIGTERM);
+    world.start();
+    assert!(doctor(&world).contains("crashed three times within a minute"));
+    world.signal(Signal::SIGHUP);
+    eventually("doctor to be content", || {
+        (!doctor(&world).contains("crashed three times within a minute")).then_some(())
+    });
+    let mut governed = world.workload.spawn(&["sleep-us", "600000000"]);
+    assert_eq!(world.job(governed.id()).state, "governed");
+    for child in [&mut observed, &mut governed] {
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
 }
 
 #[test]

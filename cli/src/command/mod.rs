@@ -3,6 +3,7 @@
 pub mod attach;
 pub mod completions;
 pub mod doctor;
+pub mod events;
 pub mod explain;
 pub mod ps;
 pub mod release;
@@ -52,6 +53,12 @@ pub async fn dispatch(cli: Cli, output: &mut Output) -> Result<u8, Failure> {
             })
             .await?
         }
+        Verb::Events(args) => {
+            with(global, Need::Daemon, async |governor| {
+                events::events(&args, governor, output).await
+            })
+            .await?
+        }
         Verb::Explain(args) => {
             with(global, Need::Daemon, async |governor| {
                 explain::explain(&args, governor, output).await
@@ -97,6 +104,7 @@ pub fn own_failure(verb: &Verb) -> ExitCode {
         Verb::Run(_) | Verb::Attach(_) => ExitCode::Own,
         Verb::Watch(_)
         | Verb::Ps(_)
+        | Verb::Events(_)
         | Verb::Explain(_)
         | Verb::Release(_)
         | Verb::Rules(_)

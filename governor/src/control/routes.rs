@@ -4,6 +4,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use axum::body::{Body, Bytes};
 use axum::extract::rejection::{BytesRejection, QueryRejection};
@@ -19,7 +20,7 @@ use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::peer::{self, Credentials};
-use super::server::ControlState;
+use super::server::{ControlState, FALLEN_BACK};
 use super::session::{self, Session};
 use super::types::{
     AttachRequest, BODY_MAX, ErrorCode, Explain, JobEvent, JobKey, JobView, Peer, ReleaseRequest, Released,
@@ -144,6 +145,9 @@ async fn unknown_method(method: axum::http::Method, uri: axum::http::Uri) -> Res
 
 async fn status(State(state): Shared) -> Answer<Status> {
     let mut status = state.engine.status().await?;
+    if state.fallback.load(Ordering::Relaxed) {
+        status.off.push(FALLEN_BACK.to_owned());
+    }
     let ledger = state.ledger.snapshot();
     if let LedgerState::Degraded { since, error } = ledger.state {
         status.off.push(format!("ledger: since {since}: {error}"));
@@ -269,7 +273,7 @@ async fn attach(
             "see `ffrtmp attach --help`",
         )
     })?;
-    if state.observe {
+    if state.observes() {
         request.placement = Some(PlacementMode::Observe);
     }
     let request = if peer.privileged {
@@ -314,7 +318,7 @@ async fn sessions(
     peer::privileged_only(peer, "bring rules of their own")?;
     let rules: SessionRules = parse(body)?;
     let mut lowered = session::lower(&rules)?;
-    if state.observe {
+    if state.observes() {
         lowered = session::observed(&lowered);
     }
     let session = Session::with(&state.engine, lowered).await?;

@@ -5,6 +5,7 @@
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::net::UnixListener;
 use tokio_util::sync::CancellationToken;
@@ -17,6 +18,10 @@ use crate::ledger::{LedgerHealth, Reader};
 
 /// Where the daemon's socket is unless configured.
 pub const DEFAULT_SOCKET: &str = "/run/ffrtmp/governor.sock";
+
+/// Said while the daemon only observes because it crashed too often.
+pub const FALLEN_BACK: &str = "placement: the governor crashed three times within a minute, so it only observes; look at \
+                               its log, then reload it (`kill -HUP`) to govern again";
 
 /// Reads the configuration again and puts it in force, or leaves everything as it was. May block.
 pub type Reload = Arc<dyn Fn() -> Result<Reloaded, RequestError> + Send + Sync>;
@@ -54,6 +59,8 @@ pub struct ControlState {
     pub reload: Reload,
     /// Every attach and session is observed, whatever it asks.
     pub observe: bool,
+    /// Set while that is so because the governor crashed too often.
+    pub fallback: Arc<AtomicBool>,
     /// Name of the privileged group.
     pub group: String,
 }
@@ -65,6 +72,11 @@ impl std::fmt::Debug for ControlState {
 }
 
 impl ControlState {
+    /// True while nothing is changed on any process.
+    pub(super) fn observes(&self) -> bool {
+        self.observe || self.fallback.load(Ordering::Relaxed)
+    }
+
     /// With group `ffrtmp` as the privileged one.
     pub fn new(engine: EngineHandle, reader: Option<Reader>, ledger: LedgerHealth, reload: Reload) -> Self {
         Self {
@@ -73,6 +85,7 @@ impl ControlState {
             ledger,
             reload,
             observe: false,
+            fallback: Arc::default(),
             group: GROUP.to_owned(),
         }
     }

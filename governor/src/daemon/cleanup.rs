@@ -69,6 +69,14 @@ pub fn cleanup(options: &DaemonOptions) -> Result<Cleaned, CleanupError> {
         .extend(removed.map(|path| format!("removed {}", path.display())));
     done.left.extend(retired.left.iter().map(|error| chain(error)));
     drop(lock);
+    let starts = super::Starts::beside(&options.socket);
+    match starts.forget() {
+        Ok(true) => done.done.push(format!("removed {}", starts.path().display())),
+        Ok(false) => {}
+        Err(error) => done
+            .left
+            .push(format!("{} stays: {error}", starts.path().display())),
+    }
     let spool = super::spool_beside(&options.socket);
     match spool::remove(&spool) {
         Ok(true) => done.done.push(format!("removed {}", spool.display())),

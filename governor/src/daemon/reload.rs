@@ -1,8 +1,10 @@
 //! Reads the configuration again: all of it is taken, or nothing changes.
 
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
+use super::starts::Starts;
 use super::{DaemonOptions, policy_in_force, rules_in_force};
 use crate::config::{self, Config, ConfigError};
 use crate::control::types::{ErrorCode, Reloaded, RequestError};
@@ -15,6 +17,9 @@ pub(super) struct Reloader {
     path: Option<PathBuf>,
     required: bool,
     observe: bool,
+    starts: Starts,
+    /// Set while only observing because of crashes; a reload is the word to govern again.
+    fallback: Arc<AtomicBool>,
     /// What the daemon started with; settings other than rules stay as they were then.
     started: Config,
     /// One reload at a time, so that the file read last is the one in force.
@@ -22,12 +27,19 @@ pub(super) struct Reloader {
 }
 
 impl Reloader {
-    pub(super) fn new(options: &DaemonOptions, engine: EngineHandle) -> Self {
+    pub(super) fn new(
+        options: &DaemonOptions,
+        engine: EngineHandle,
+        starts: Starts,
+        fallback: Arc<AtomicBool>,
+    ) -> Self {
         Self {
             engine,
             path: options.config_path.clone(),
             required: options.config_required,
             observe: options.observe,
+            starts,
+            fallback,
             started: options.config.clone(),
             turn: Mutex::new(()),
         }
@@ -62,12 +74,24 @@ impl Reloader {
             ));
         }
         tracing::info!(rules = count, names = ?answer.names, "reloaded");
+        self.govern_again();
         for setting in self.waiting(&config) {
             tracing::warn!(
                 "`{setting}` has changed in the file; it takes effect at the next start of the governor"
             );
         }
         Ok(answer)
+    }
+
+    fn govern_again(&self) {
+        if !self.fallback.swap(false, Ordering::Relaxed) {
+            return;
+        }
+        tracing::info!("told to govern again after crashes; what was only observed so far stays so");
+        if let Err(error) = self.starts.forget() {
+            let path = self.starts.path().display();
+            tracing::warn!(%error, %path, "the next start will only observe again");
+        }
     }
 
     /// The file; the defaults when there is none and none was asked for.

@@ -57,6 +57,10 @@ impl Worker {
         let Some(facts) = self.live_facts(row, Found::Adopted) else {
             return;
         };
+        // Between its name and its arguments an exec shows none: it is about to be told, with them.
+        if facts.argv.as_ref().is_none_or(Vec::is_empty) {
+            return;
+        }
         let comm = decode::text(&row.comm);
         let file = facts.filename.rsplit('/').next().unwrap_or_default();
         let known = |name: &&String| [facts.basename.as_str(), comm.as_str(), file].contains(&name.as_str());

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use axum::extract::State;
@@ -26,15 +27,18 @@ pub struct MetricsSource {
     engine: EngineHandle,
     ledger: LedgerHealth,
     started: Instant,
+    /// Set while the daemon only observes because it crashed too often.
+    fallback: Arc<AtomicBool>,
 }
 
 impl MetricsSource {
     /// The daemon counts as started now.
-    pub fn new(engine: EngineHandle, ledger: LedgerHealth) -> Self {
+    pub fn new(engine: EngineHandle, ledger: LedgerHealth, fallback: Arc<AtomicBool>) -> Self {
         Self {
             engine,
             ledger,
             started: Instant::now(),
+            fallback,
         }
     }
 
@@ -72,6 +76,7 @@ async fn metrics(State(source): State<Arc<MetricsSource>>) -> Response {
     let figures = Figures {
         status: source.status().await,
         ledger: source.ledger.snapshot(),
+        observe_fallback: source.fallback.load(Ordering::Relaxed),
         uptime_sec: source.started.elapsed().as_secs_f64(),
     };
     match render(&figures) {
@@ -133,7 +138,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
         let stop = CancellationToken::new();
-        let source = MetricsSource::new(engine.handle.clone(), ledger.clone());
+        let source = MetricsSource::new(engine.handle.clone(), ledger.clone(), Arc::default());
         tokio::spawn(serve(listener, source, stop.clone().cancelled_owned()));
         World {
             engine,

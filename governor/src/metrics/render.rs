@@ -35,6 +35,8 @@ pub struct Figures {
     pub status: Option<Status>,
     /// The ledger's figures.
     pub ledger: LedgerSnapshot,
+    /// Whether the daemon only observes because it crashed too often.
+    pub observe_fallback: bool,
     /// Seconds since the daemon started.
     pub uptime_sec: f64,
 }
@@ -48,6 +50,12 @@ pub fn render(figures: &Figures) -> Result<String, prometheus::Error> {
         "ffrtmp_governor_up",
         "1 when the engine answers",
         i64::from(figures.status.is_some()),
+    )?;
+    gauge(
+        &registry,
+        "ffrtmp_governor_observe_fallback",
+        "1 while nothing is placed because the governor crashed three times within a minute; a reload ends it",
+        i64::from(figures.observe_fallback),
     )?;
     let uptime = Gauge::new(
         "ffrtmp_governor_uptime_seconds",
@@ -232,6 +240,7 @@ mod tests {
         let figures = Figures {
             status,
             ledger,
+            observe_fallback: true,
             uptime_sec: 1.5,
         };
         render(&figures).unwrap()
@@ -259,6 +268,7 @@ mod tests {
             "ffrtmp_worker_discovered_processes_total 7",
             "ffrtmp_worker_active_attachments 3",
             "ffrtmp_governor_up 1",
+            "ffrtmp_governor_observe_fallback 1",
             "ffrtmp_governor_info{version=\"1.2.3\"} 1",
             "ffrtmp_governor_tier{tier=\"scan\"} 1",
             "ffrtmp_governor_tier{tier=\"kernel\"} 0",
@@ -306,6 +316,7 @@ mod tests {
         let figures = Figures {
             status: Some(status(&clashes)),
             ledger: LedgerSnapshot::default(),
+            observe_fallback: false,
             uptime_sec: 0.0,
         };
         assert!(render(&figures).is_ok());

@@ -33,6 +33,22 @@ fn padded<const N: usize>(name: &str) -> [u8; N] {
     bytes
 }
 
+/// The switches as the map holds them.
+pub(super) fn switches(bytes: &[u8; CONFIG]) -> KernelConfig {
+    let mut words = bytes.chunks_exact(4).map(|word| {
+        let mut bytes = [0; 4];
+        bytes.copy_from_slice(word);
+        u32::from_ne_bytes(bytes)
+    });
+    let mut next = || words.next().unwrap_or_default();
+    KernelConfig {
+        owner: next(),
+        wide: next(),
+        discover: next(),
+        pad: next(),
+    }
+}
+
 impl Kernel {
     /// The record of a job.
     pub fn record(&self, key: ProcessKey) -> Option<Record> {
@@ -129,18 +145,7 @@ impl Kernel {
     /// What an earlier governor set.
     pub(super) fn read_switches(&mut self) -> Result<(), KernelError> {
         let bytes = self.config.get(&0, 0).map_err(error(map::CONFIG))?;
-        let mut words = bytes.chunks_exact(4).map(|word| {
-            let mut bytes = [0; 4];
-            bytes.copy_from_slice(word);
-            u32::from_ne_bytes(bytes)
-        });
-        let mut next = || words.next().unwrap_or_default();
-        self.switches = KernelConfig {
-            owner: next(),
-            wide: next(),
-            discover: next(),
-            pad: next(),
-        };
+        self.switches = switches(&bytes);
         Ok(())
     }
 

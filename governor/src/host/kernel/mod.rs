@@ -4,6 +4,7 @@
 
 mod btf;
 mod error;
+mod handover;
 mod maps;
 pub mod pins;
 mod rows;
@@ -72,6 +73,8 @@ pub struct Kernel {
     off: Vec<String>,
     pins: Option<Pins>,
     spool: Option<Spool>,
+    /// Entries of another generation's ring, to be told once.
+    handed: Vec<Vec<u8>>,
     resumed: bool,
 }
 
@@ -130,6 +133,7 @@ impl Kernel {
             spool: pins.as_ref().and(options.spool.as_deref()).and_then(open_spool),
             pins,
             resumed,
+            handed: Vec::new(),
             ebpf,
         };
         if resumed {
@@ -138,7 +142,7 @@ impl Kernel {
             kernel.write_switches()?;
             kernel.attach(&btf, &layout)?;
         }
-        kernel.end_others();
+        kernel.take_over_others();
         drop(btf);
         Ok(kernel)
     }
@@ -175,24 +179,6 @@ impl Kernel {
         self.write_switches()
     }
 
-    /// Ends the programs of other generations. What they had recorded and nobody had saved is lost, and that is said.
-    fn end_others(&self) {
-        let Some(pins) = &self.pins else { return };
-        match pins.remove_others() {
-            Ok(removed) if removed.is_empty() => {}
-            Ok(removed) => tracing::warn!(
-                generations = removed.join(", "),
-                "the kernel programs of another version were ended; records they had not handed over are lost"
-            ),
-            Err(error) => {
-                tracing::warn!(
-                    error = &error as &dyn std::error::Error,
-                    "programs of another version go on"
-                );
-            }
-        }
-    }
-
     /// True when the programs ran before this process did.
     pub fn resumed(&self) -> bool {
         self.resumed
@@ -221,7 +207,12 @@ impl Kernel {
 
     /// Exec entries that an earlier governor took from the ring and had not saved; once.
     pub fn left_entries(&mut self) -> Vec<Result<Entry, decode::DecodeError>> {
-        let left = self.spool.as_mut().map(Spool::take_left).unwrap_or_default();
+        let mut left = self.spool.as_mut().map(Spool::take_left).unwrap_or_default();
+        let handed = std::mem::take(&mut self.handed);
+        if let Some(spool) = &mut self.spool {
+            handed.iter().for_each(|entry| spool.push(entry));
+        }
+        left.extend(handed);
         left.iter().map(|bytes| decode::entry(bytes)).collect()
     }
 

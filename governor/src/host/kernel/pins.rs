@@ -147,19 +147,19 @@ impl Pins {
         remove_entries(&self.directory)
     }
 
-    /// Removes the pins of every other generation, which ends its programs. Gives their names.
-    pub(super) fn remove_others(&self) -> Result<Vec<String>, PinsError> {
+    /// Directories of every other generation.
+    pub(super) fn others(&self) -> Result<Vec<PathBuf>, PinsError> {
         let base = self.directory.parent().unwrap_or(&self.directory);
-        let mut removed = Vec::new();
-        for path in entries(base)? {
-            if path != self.directory && path.is_dir() {
-                remove_entries(&path)?;
-                std::fs::remove_dir(&path).map_err(failed("remove", &path))?;
-                removed.extend(path.file_name().map(|name| name.to_string_lossy().into_owned()));
-            }
-        }
-        Ok(removed)
+        let mut others = entries(base)?;
+        others.retain(|path| *path != self.directory && path.is_dir());
+        Ok(others)
     }
+}
+
+/// Removes one generation's pins, which ends its programs.
+pub(super) fn remove(directory: &Path) -> Result<(), PinsError> {
+    remove_entries(directory)?;
+    std::fs::remove_dir(directory).map_err(failed("remove", directory))
 }
 
 /// Removes every pin below `base`, and the bpffs there if it is our own. Refused while a governor uses them. True when
@@ -171,7 +171,9 @@ pub fn remove_all(base: &Path) -> Result<bool, PinsError> {
     if on_bpffs(base) {
         // The name of no generation: all of them go.
         let pins = Pins::open(base, "removal")?;
-        pins.remove_others()?;
+        for other in pins.others()? {
+            remove(&other)?;
+        }
         std::fs::remove_dir(&pins.directory).map_err(failed("remove", &pins.directory))?;
         drop(pins);
         if is_ours(base)? {
