@@ -8,6 +8,7 @@
 
 mod cleanup;
 mod reload;
+mod settings;
 mod starts;
 mod store;
 
@@ -16,7 +17,7 @@ mod tests;
 
 use std::error::Error;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -26,21 +27,17 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Config, PinPlace};
+use crate::config::Config;
 use crate::control::server::{ControlError, ControlState, FALLEN_BACK, Socket};
 use crate::control::session;
 use crate::control::types::RequestError;
-use crate::core::policy::NodePolicy;
-use crate::core::rule::RuleSet;
-use crate::engine::{Engine, EngineError, EngineHandle, EngineOptions, PolicyOrder, SaveQueue};
-use crate::host::cgroup::{CgroupBase, TreeOptions};
-use crate::host::kernel::{KernelOptions, pins};
-use crate::host::policy::journal_beside;
+use crate::engine::{Engine, EngineError, EngineHandle, EngineOptions, SaveQueue};
 use crate::ledger::{LateEngine, LedgerError};
 use crate::lock::{Lock, LockError};
 use crate::metrics::{self, MetricsSource};
 pub use cleanup::{Cleaned, CleanupError, cleanup};
 use reload::Reloader;
+use settings::engine_options;
 use starts::Starts;
 use store::{Store, open_ledger};
 
@@ -216,70 +213,6 @@ fn falls_back(starts: &Starts, options: &DaemonOptions) -> bool {
         tracing::error!("{FALLEN_BACK}");
     }
     noted && !options.observe
-}
-
-fn engine_options(options: &DaemonOptions, store: &Store, observe: bool) -> EngineOptions {
-    let config = &options.config;
-    let pins = pins_at(options);
-    EngineOptions {
-        rules: rules_in_force(&config.rules, observe),
-        redactor: config.redaction.clone(),
-        placement_retries: Some(config.placement_retries),
-        kernel: KernelOptions {
-            records: config.records,
-            pins,
-            spool: Some(spool_beside(&options.socket)),
-            ..KernelOptions::default()
-        },
-        tree: TreeOptions {
-            base: config
-                .cgroup_base
-                .clone()
-                .map_or(CgroupBase::Auto, CgroupBase::Below),
-            ..TreeOptions::default()
-        },
-        restore: store.restore(),
-        saved: store.saved(),
-        ledger: Some(store.health.clone()),
-        policy: policy_in_force(config, observe),
-        ceilings: Some(journal_beside(&options.socket)),
-        discover: true,
-    }
-}
-
-/// Where the kernel's side is pinned; `None` for nowhere.
-fn pins_at(options: &DaemonOptions) -> Option<PathBuf> {
-    match &options.config.pins {
-        PinPlace::Auto => Some(pins::default_base(&options.socket)),
-        PinPlace::Off => None,
-        PinPlace::At(path) => Some(path.clone()),
-    }
-}
-
-/// Arguments that are not on disk yet are kept beside the socket, which is in memory on most hosts.
-fn spool_beside(socket: &Path) -> PathBuf {
-    socket.with_extension("unsaved")
-}
-
-/// An observing daemon lowers and reserves nothing, and still says what is promised beyond the machine.
-fn policy_in_force(config: &Config, observe: bool) -> PolicyOrder {
-    let weighed = PolicyOrder::weigh(config.policy.clone(), &config.rules);
-    if observe {
-        PolicyOrder {
-            policy: NodePolicy::default(),
-            ..weighed
-        }
-    } else {
-        weighed
-    }
-}
-
-fn rules_in_force(rules: &RuleSet, observe: bool) -> RuleSet {
-    if observe {
-        session::observed(rules)
-    } else {
-        rules.clone()
-    }
 }
 
 struct Signals {

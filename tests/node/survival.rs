@@ -180,7 +180,7 @@ fn long_lived_targets_of_a_storm_are_placed_within_a_second_of_a_stalled_governo
     assert!(staying.iter().all(outside), "somebody else placed them");
     let continued = std::time::Instant::now();
     world.signal(Signal::SIGCONT);
-    while staying.iter().any(outside) && continued.elapsed() < Duration::from_secs(60) {
+    while staying.iter().any(outside) && continued.elapsed() < Duration::from_mins(1) {
         std::thread::sleep(Duration::from_millis(5));
     }
     let took = continued.elapsed();
@@ -350,6 +350,55 @@ fn after_three_crashes_within_a_minute_the_governor_only_observes_until_told_oth
         child.kill().unwrap();
         child.wait().unwrap();
     }
+}
+
+#[test]
+fn a_full_record_map_refuses_new_ones_counts_and_tells_them_and_keeps_the_old() {
+    /// The smallest map there is.
+    const RECORDS: usize = 1024;
+    let lives = std::env::var("FFRTMP_TEST_LIVES")
+        .ok()
+        .and_then(|lives| lives.parse().ok());
+    let lives: usize = lives.unwrap_or(3_000);
+    let mut world = World::with(Options {
+        config: format!("records: {RECORDS}"),
+        ..pinned("limits: {cpu_quota: 50}")
+    });
+    world.stop(Signal::SIGKILL);
+    for number in 0..lives {
+        live(&world, number);
+    }
+    let mut late = world.workload.spawn(&["sleep-us", "600000000"]);
+    world.start();
+    // The late one has no record of its own: the pass over the machine after the losses finds it.
+    assert_eq!(world.job(late.id()).state, "governed");
+    eventually("the old records", || {
+        let kept = by_number(&world);
+        (kept.len() >= RECORDS).then_some(kept)
+    });
+    let kept = by_number(&world);
+    assert!(
+        kept.keys().copied().eq(0..kept.len()),
+        "the oldest are kept, without a gap"
+    );
+    assert!(
+        world.log().contains("could not take in everything"),
+        "{}",
+        world.log()
+    );
+    let doctor = String::from_utf8(world.output(&["doctor", "--output", "json"]).stdout).unwrap();
+    let doctor: serde_json::Value = serde_json::from_str(&doctor).unwrap();
+    let refused = doctor["status"]["counters"]["kernel_refused"].as_u64().unwrap();
+    assert_eq!(
+        refused as usize,
+        lives - kept.len() + 1,
+        "each one refused is counted"
+    );
+    // There is room again.
+    live(&world, lives);
+    eventually("a new record", || by_number(&world).remove(&lives));
+    late.kill().unwrap();
+    late.wait().unwrap();
 }
 
 #[test]

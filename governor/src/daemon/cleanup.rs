@@ -77,7 +77,7 @@ pub fn cleanup(options: &DaemonOptions) -> Result<Cleaned, CleanupError> {
             .left
             .push(format!("{} stays: {error}", starts.path().display())),
     }
-    let spool = super::spool_beside(&options.socket);
+    let spool = super::settings::spool_beside(&options.socket);
     match spool::remove(&spool) {
         Ok(true) => done.done.push(format!("removed {}", spool.display())),
         Ok(false) => {}
@@ -98,7 +98,7 @@ pub fn cleanup(options: &DaemonOptions) -> Result<Cleaned, CleanupError> {
 /// Ends the kernel programs and removes their pins, and the mount where it is ours.
 fn unpin(options: &DaemonOptions) -> Result<Vec<String>, PinsError> {
     let mut bases = vec![pins::default_base(&options.socket)];
-    bases.extend(super::pins_at(options));
+    bases.extend(super::settings::pins_at(options));
     // An earlier configuration may have used a bpffs of our own before the host had one.
     bases.push(pins::own_base(&options.socket));
     bases.dedup();

@@ -4,8 +4,9 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::DaemonOptions;
+use super::settings::{policy_in_force, rules_in_force};
 use super::starts::Starts;
-use super::{DaemonOptions, policy_in_force, rules_in_force};
 use crate::config::{self, Config, ConfigError};
 use crate::control::types::{ErrorCode, Reloaded, RequestError};
 use crate::engine::EngineHandle;

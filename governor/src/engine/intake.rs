@@ -286,6 +286,12 @@ impl Worker {
     /// Losses that an earlier governor has seen, or that this start answers anyway.
     pub(super) fn take_losses_as_answered(&mut self) {
         self.intake.answered = self.losses();
+        if self.intake.answered != Losses::default() {
+            tracing::warn!(
+                losses = ?self.intake.answered,
+                "the kernel programs could not take in everything since they were loaded; what lives is looked for now"
+            );
+        }
     }
 
     fn losses(&self) -> Losses {

@@ -75,7 +75,10 @@ pub struct EngineOptions {
 }
 
 /// Asks the ledger which of the records that the kernel still holds are closed there.
-pub struct Saved(pub Box<dyn FnOnce(&[ProcessKey]) -> Vec<ProcessKey> + Send>);
+pub struct Saved(pub AskSaved);
+
+/// Which of these are closed on disk.
+pub type AskSaved = Box<dyn FnOnce(&[ProcessKey]) -> Vec<ProcessKey> + Send>;
 
 impl std::fmt::Debug for Saved {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -413,3 +413,50 @@ fn grow_until_refused(path: &Path) {
     writer.step(start + Duration::from_secs(5));
     assert_eq!((health.state(), health.snapshot().backlog), (LedgerState::Ok, 0));
 }
+
+/// A file as the program of that schema left it when it was killed: two closed jobs and an open one. Every schema that was
+/// ever released has one.
+const SAVED: [&str; 1] = [include_str!("../../../tests/data/ledger/v1.sql")];
+
+#[test]
+fn files_saved_by_every_earlier_version_are_read_and_written_on() {
+    assert_eq!(
+        SAVED.len(),
+        schema::MIGRATIONS.len(),
+        "each released schema has a saved file"
+    );
+    for (index, saved) in SAVED.iter().enumerate() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("governor.db");
+        let connection = Connection::open(&path).unwrap();
+        connection.execute_batch(saved).unwrap();
+        connection
+            .pragma_update(None, "user_version", index as i64 + 1)
+            .unwrap();
+        drop(connection);
+        let acknowledged = save_all(
+            &path,
+            BOOT,
+            vec![closed_order(ended(live_job(10, 5, 0, "new"), 0))],
+        );
+        assert_eq!(acknowledged.len(), 1);
+        let reader = Ledger::open(&path, BOOT).unwrap().reader().unwrap();
+        let codes: Vec<_> = reader
+            .history(10)
+            .unwrap()
+            .iter()
+            .map(|job| job.report.exit_code)
+            .collect();
+        assert!(
+            codes.contains(&Some(3)) && codes.contains(&Some(0)),
+            "version {}: {codes:?}",
+            index + 1
+        );
+        assert_eq!(rows(&path, "jobs"), 4);
+        let connection = Connection::open(&path).unwrap();
+        let open: i64 = connection
+            .query_row("SELECT count(*) FROM jobs WHERE closed = 0", [], |row| row.get(0))
+            .unwrap();
+        assert_eq!(open, 0, "what an earlier boot left open is closed");
+    }
+}

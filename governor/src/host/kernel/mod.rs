@@ -210,7 +210,9 @@ impl Kernel {
         let mut left = self.spool.as_mut().map(Spool::take_left).unwrap_or_default();
         let handed = std::mem::take(&mut self.handed);
         if let Some(spool) = &mut self.spool {
-            handed.iter().for_each(|entry| spool.push(entry));
+            for entry in &handed {
+                spool.push(entry);
+            }
         }
         left.extend(handed);
         left.iter().map(|bytes| decode::entry(bytes)).collect()

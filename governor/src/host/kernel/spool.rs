@@ -88,14 +88,13 @@ impl Spool {
                 std::fs::remove_file(laid_aside(&self.path))?;
                 self.aside = None;
             }
-            Some(_) => {}
             None if self.bytes >= ROTATE => {
                 std::fs::rename(&self.path, laid_aside(&self.path))?;
                 self.aside = Some(sent);
                 self.file = options().open(&self.path)?;
                 self.bytes = 0;
             }
-            None => {}
+            Some(_) | None => {}
         }
         Ok(())
     }
