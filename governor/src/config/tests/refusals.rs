@@ -113,11 +113,12 @@ fn other_values_that_cannot_be_meant_are_refused_with_every_fault_at_once() {
     watch.yaml:2:9: socket: "governor.sock" is no file's absolute path; start it with /
     watch.yaml:3:9: ledger: "/" is no file's absolute path; start it with /
     watch.yaml:4:10: records: 1 is not possible; write 1024 to 1048576
-    watch.yaml:5:20: placement_retries: 101 is not possible; write 0 to 100
-    watch.yaml:6:12: retention: 1s is not possible; write 1h to 10years
-    watch.yaml:7:16: scan_interval: 1ms is not possible; write 100ms to 1h
-    watch.yaml:8:16: cgroup.base: "../x" is no group; write a path inside the hierarchy, such as ffrtmp.slice
-    watch.yaml:9:21: redact.patterns[0]: "[" is no regular expression: unclosed character class
+    watch.yaml:5:7: pins: "somewhere" is not possible; write auto, off, or an absolute path
+    watch.yaml:6:20: placement_retries: 101 is not possible; write 0 to 100
+    watch.yaml:7:12: retention: 1s is not possible; write 1h to 10years
+    watch.yaml:8:16: scan_interval: 1ms is not possible; write 100ms to 1h
+    watch.yaml:9:16: cgroup.base: "../x" is no group; write a path inside the hierarchy, such as ffrtmp.slice
+    watch.yaml:10:21: redact.patterns[0]: "[" is no regular expression: unclosed character class
     "#);
 }
 
