@@ -15,7 +15,7 @@ mod follow;
 mod interrupt;
 mod terminal;
 
-use crate::args::{Cli, Global, RulesVerb, Verb};
+use crate::args::{Cli, EventsArgs, Global, RulesVerb, Verb};
 use crate::backend::{Connected, Need};
 use crate::exit::ExitCode;
 use crate::failure::Failure;
@@ -53,12 +53,7 @@ pub async fn dispatch(cli: Cli, output: &mut Output) -> Result<u8, Failure> {
             })
             .await?
         }
-        Verb::Events(args) => {
-            with(global, Need::Daemon, async |governor| {
-                events::events(&args, governor, output).await
-            })
-            .await?
-        }
+        Verb::Events(args) => follow_events(global, &args, output).await?,
         Verb::Explain(args) => {
             with(global, Need::Daemon, async |governor| {
                 explain::explain(&args, governor, output).await
@@ -84,6 +79,13 @@ pub async fn dispatch(cli: Cli, output: &mut Output) -> Result<u8, Failure> {
         Verb::Man(args) => completions::man(&args.dir, output)?,
     };
     Ok(done.into())
+}
+
+async fn follow_events(global: &Global, args: &EventsArgs, output: &mut Output) -> Result<ExitCode, Failure> {
+    with(global, Need::Daemon, async |governor| {
+        events::events(args, governor, output).await
+    })
+    .await
 }
 
 /// Finds who governs, does the verb, and leaves nothing of ours behind: an engine in this process ends with it.

@@ -105,12 +105,7 @@ impl Kernel {
             .map_max_entries(map::MEMBERS, options.records)
             .map_max_entries(map::RING, options.ring_bytes);
         if let Some(pins) = &pins {
-            if !resumed {
-                pins.clear()?;
-            }
-            for name in pins::MAPS {
-                loader.map_pin_path(name, pins.path(name));
-            }
+            pin_maps(&mut loader, pins, resumed)?;
         }
         let mut ebpf = loader.load(object).map_err(KernelError::object)?;
         load_iterators(&mut ebpf, &btf)?;
@@ -143,7 +138,6 @@ impl Kernel {
             kernel.attach(&btf, &layout)?;
         }
         kernel.take_over_others();
-        drop(btf);
         Ok(kernel)
     }
 
@@ -236,6 +230,17 @@ impl Kernel {
     pub fn off(&self) -> &[String] {
         &self.off
     }
+}
+
+/// Makes the loader open pinned maps, or make them where no whole set is there.
+fn pin_maps(loader: &mut EbpfLoader<'_>, pins: &Pins, resumed: bool) -> Result<(), pins::PinsError> {
+    if !resumed {
+        pins.clear()?;
+    }
+    for name in pins::MAPS {
+        loader.map_pin_path(name, pins.path(name));
+    }
+    Ok(())
 }
 
 /// Without it a kill costs arguments and nothing else, so its absence ends nothing.
