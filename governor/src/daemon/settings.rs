@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::DaemonOptions;
+use super::{DaemonOptions, LedgerAt};
 use super::store::Store;
 use crate::config::{Config, PinPlace};
 use crate::control::session;
@@ -37,6 +37,10 @@ pub(super) fn engine_options(options: &DaemonOptions, store: &Store, observe: bo
         restore: store.restore(),
         saved: store.saved(),
         ledger: Some(store.health.clone()),
+        ledger_file: match &options.ledger {
+            LedgerAt::File(path) => Some(path.clone()),
+            LedgerAt::Memory => None,
+        },
         policy: policy_in_force(config, observe),
         ceilings: Some(journal_beside(&options.socket)),
         discover: true,

@@ -288,6 +288,7 @@ impl Worker {
             off: kernel.off().iter().chain(&self.off).cloned().collect(),
             counters,
             policy,
+            ledger: self.ledger_file.clone(),
         }
     }
 }

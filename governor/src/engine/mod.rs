@@ -70,6 +70,8 @@ pub struct EngineOptions {
     pub policy: PolicyOrder,
     /// Where the files written above the jobs are noted; `None` notes nothing.
     pub ceilings: Option<std::path::PathBuf>,
+    /// The ledger's file, for those who ask.
+    pub ledger_file: Option<std::path::PathBuf>,
     /// True in a daemon: live processes that match a rule are adopted at start.
     pub discover: bool,
 }
@@ -153,6 +155,7 @@ impl Engine {
         worker.restore(&options.restore);
         worker.resume(options.saved);
         worker.set_policy(options.policy);
+        worker.ledger_file = options.ledger_file;
         worker.sync_filter();
         worker.watch_leftovers();
         let thread = std::thread::Builder::new()
@@ -204,6 +207,7 @@ struct Worker {
     policy: policy::PolicyState,
     /// How far the ledger has written; `None` where nobody tells.
     ledger: Option<LedgerHealth>,
+    ledger_file: Option<std::path::PathBuf>,
     /// Sessions opened so far.
     sessions: u64,
     /// When the timer goes off; 0 for never.
@@ -245,6 +249,7 @@ impl Worker {
             off: Vec::new(),
             policy: policy::PolicyState::default(),
             ledger: None,
+            ledger_file: None,
             sessions: 0,
             armed_ns: 0,
             attaching: HashMap::new(),
