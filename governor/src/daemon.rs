@@ -16,7 +16,7 @@ mod tests;
 use std::error::Error;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use sd_notify::NotifyState;
@@ -32,6 +32,7 @@ use crate::core::policy::NodePolicy;
 use crate::core::rule::RuleSet;
 use crate::engine::{Engine, EngineError, EngineHandle, EngineOptions, PolicyOrder, SaveQueue};
 use crate::host::cgroup::{CgroupBase, TreeOptions};
+use crate::host::fast::{self, FastPlacement, mount_beside};
 use crate::host::kernel::KernelOptions;
 use crate::host::policy::journal_beside;
 use crate::ledger::{LateEngine, LedgerError};
@@ -119,6 +120,9 @@ pub enum DaemonError {
     /// Signals cannot be received.
     #[error("receive signals")]
     Signals(#[source] std::io::Error),
+    /// A thread could not be made.
+    #[error("start a thread")]
+    Thread(#[source] std::io::Error),
     /// The engine did not answer its first question.
     #[error("the engine stopped at its start")]
     Silent(#[source] RequestError),
@@ -158,12 +162,19 @@ async fn run_with(
     let _lock = Lock::beside(&options.socket)?;
     let signals = Signals::register().map_err(DaemonError::Signals)?;
     let (store, saves, late) = open_ledger(&options)?;
-    let settings = engine_options(&options, store.restore());
+    let outcome = Arc::default();
+    let settings = engine_options(&options, store.restore(), Arc::clone(&outcome));
     let engine = tokio::task::spawn_blocking(move || start(settings, saves, late))
         .await
         .map_err(|error| DaemonError::Engine(error.into()))?
         .map_err(DaemonError::Engine)?;
     engine.status().await.map_err(DaemonError::Silent)?;
+    let fast = options.config.fast_placement && !options.observe;
+    // Held until the end, when it is undone.
+    let _fast = fast
+        .then(|| FastPlacement::start(mount_beside(&options.socket), outcome))
+        .transpose()
+        .map_err(DaemonError::Thread)?;
     if tracing::enabled!(tracing::Level::DEBUG) {
         tokio::spawn(log_events(engine.clone()));
     }
@@ -186,7 +197,11 @@ async fn run_with(
     served
 }
 
-fn engine_options(options: &DaemonOptions, restore: Vec<JobView>) -> EngineOptions {
+fn engine_options(
+    options: &DaemonOptions,
+    restore: Vec<JobView>,
+    fast: Arc<OnceLock<fast::Outcome>>,
+) -> EngineOptions {
     let config = &options.config;
     EngineOptions {
         rules: rules_in_force(&config.rules, options.observe),
@@ -205,6 +220,7 @@ fn engine_options(options: &DaemonOptions, restore: Vec<JobView>) -> EngineOptio
         },
         policy: policy_in_force(config, options.observe),
         ceilings: Some(journal_beside(&options.socket)),
+        fast,
         ledger: match &options.ledger {
             LedgerAt::File(path) => Some(path.clone()),
             LedgerAt::Memory => None,

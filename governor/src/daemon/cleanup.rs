@@ -1,13 +1,14 @@
 //! The way out of a machine: what a governor made is taken away, what it changed is put back, and workloads run on.
 //!
 //! Refuses while a governor lives; its lock is what tells. Records stay, because they are the user's. Nothing is pinned
-//! or mounted by this version, so there is nothing of that kind to undo.
+//! by this version, so there is nothing of that kind to undo.
 
 use std::path::Path;
 
 use super::{DaemonOptions, LedgerAt};
 use crate::control::types::JobView;
 use crate::host::cgroup::{CgroupBase, CgroupError, Leftover, Tree, TreeOptions};
+use crate::host::fast::{self, mount_beside};
 use crate::host::file::chain;
 use crate::host::policy::{journal_beside, recover};
 use crate::host::process::Pinned;
@@ -39,6 +40,13 @@ pub fn cleanup(options: &DaemonOptions) -> Result<Cleaned, CleanupError> {
     let lock = Lock::beside(&options.socket)?;
     let mut done = Cleaned::default();
     done.done.extend(recover(&journal_beside(&options.socket)));
+    let fast = mount_beside(&options.socket);
+    if fast.exists() {
+        match fast::end(&fast) {
+            Ok(()) => done.done.push(format!("unmounted {}", fast.display())),
+            Err(why) => done.left.push(why),
+        }
+    }
     let base = options.config.cgroup_base.clone();
     let tree = Tree::open(TreeOptions {
         base: base.map_or(CgroupBase::Auto, CgroupBase::Below),
