@@ -44,7 +44,7 @@ pub(crate) const KERNEL_SUITES: &[KernelSuite] = &[
         package: "ffrtmp-tests",
         test: "node",
         guest_only: false,
-        vm_limit_sec: 1_500,
+        vm_limit_sec: 2_700,
     },
     KernelSuite {
         package: "ffrtmp-tests",
