@@ -18,8 +18,8 @@ mod tests;
 use std::error::Error;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use sd_notify::NotifyState;
@@ -32,6 +32,7 @@ use crate::control::server::{ControlError, ControlState, FALLEN_BACK, Socket};
 use crate::control::session;
 use crate::control::types::RequestError;
 use crate::engine::{Engine, EngineError, EngineHandle, EngineOptions, SaveQueue};
+use crate::host::fast::{FastPlacement, Outcome, mount_beside};
 use crate::ledger::{LateEngine, LedgerError};
 use crate::lock::{Lock, LockError};
 use crate::metrics::{self, MetricsSource};
@@ -119,6 +120,9 @@ pub enum DaemonError {
     /// Signals cannot be received.
     #[error("receive signals")]
     Signals(#[source] std::io::Error),
+    /// A thread could not be made.
+    #[error("start a thread")]
+    Thread(#[source] std::io::Error),
     /// The engine did not answer its first question.
     #[error("the engine stopped at its start")]
     Silent(#[source] RequestError),
@@ -160,16 +164,20 @@ async fn run_with(
     let fallback = Arc::new(AtomicBool::new(falls_back(&starts, &options)));
     let signals = Signals::register().map_err(DaemonError::Signals)?;
     let (store, saves, late) = open_ledger(&options)?;
-    let settings = engine_options(
-        &options,
-        &store,
-        options.observe || fallback.load(Ordering::Relaxed),
-    );
+    let observe = options.observe || fallback.load(Ordering::Relaxed);
+    let outcome: Arc<OnceLock<Outcome>> = Arc::default();
+    let settings = engine_options(&options, &store, observe, Arc::clone(&outcome));
     let engine = tokio::task::spawn_blocking(move || start(settings, saves, late))
         .await
         .map_err(|error| DaemonError::Engine(error.into()))?
         .map_err(DaemonError::Engine)?;
     engine.status().await.map_err(DaemonError::Silent)?;
+    let fast = options.config.fast_placement && !observe;
+    // Held until the end, when it is undone.
+    let _fast = fast
+        .then(|| FastPlacement::start(mount_beside(&options.socket), outcome))
+        .transpose()
+        .map_err(DaemonError::Thread)?;
     if tracing::enabled!(tracing::Level::DEBUG) {
         tokio::spawn(log_events(engine.clone()));
     }

@@ -2,6 +2,8 @@
 //!
 //! `cargo xtask vm` runs these on cgroup v2. They refuse to run anywhere else, and no plain `cargo test` starts them.
 
+mod fast;
+
 use ffrtmp_api::{ExitReason, OomScope};
 use ffrtmp_tests::machine::{cgroup2, emulated};
 use ffrtmp_tests::{LoopDisk, Options, Rivals, World, report_of};

@@ -162,6 +162,20 @@ impl World {
         kill(Pid::from_raw(self.governor_pid().cast_signed()), signal).expect("a running governor");
     }
 
+    /// Runs `ffrtmp-governor --cleanup` on this world.
+    pub fn cleanup(&self) -> Output {
+        Command::new(bin("ffrtmp-governor"))
+            .arg("--cleanup")
+            .arg("--config")
+            .arg(self.path("governor.yaml"))
+            .arg("--socket")
+            .arg(self.socket())
+            .arg("--ledger")
+            .arg(self.path("governor.db"))
+            .output()
+            .expect("run the cleanup")
+    }
+
     /// Pid of the governor.
     pub fn governor_pid(&self) -> u32 {
         self.daemon.as_ref().expect("a running governor").id()

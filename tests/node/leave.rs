@@ -3,9 +3,9 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output};
+use std::process::{Child, Output};
 
-use ffrtmp_tests::{Base, Options, World, bin, eventually};
+use ffrtmp_tests::{Base, Options, World, eventually};
 use nix::sys::signal::Signal;
 
 const RULE: &str = "limits: {cpu_quota: 50, memory_limit: 256, nice: 7, oom_score: 300, io_priority: idle}";
@@ -148,16 +148,7 @@ impl Stage {
     }
 
     fn cleanup(&self) -> Output {
-        Command::new(bin("ffrtmp-governor"))
-            .arg("--cleanup")
-            .arg("--config")
-            .arg(self.world.path("governor.yaml"))
-            .arg("--socket")
-            .arg(self.world.socket())
-            .arg("--ledger")
-            .arg(self.world.path("governor.db"))
-            .output()
-            .unwrap()
+        self.world.cleanup()
     }
 
     #[track_caller]

@@ -234,6 +234,10 @@ fn governor(global: &Global, status: &Status) -> Vec<Check> {
     for off in &status.off {
         add("feature", State::Off, off.clone());
     }
+    if let Some(fast) = &status.fast_placement {
+        let state = if fast.in_force { State::Ok } else { State::Warn };
+        add("placement", state, fast.text.clone());
+    }
     let ledger = match &status.ledger {
         Some(path) => path.display().to_string(),
         None => DEFAULT_LEDGER.to_owned(),

@@ -51,6 +51,8 @@ pub struct Config {
     pub pins: PinPlace,
     /// How often a placement that failed is tried again.
     pub placement_retries: u32,
+    /// True to speed up lone placements by a setting of the whole host.
+    pub fast_placement: bool,
     /// How often /proc is read in the scan tier.
     pub scan_interval: Duration,
     /// Group below which jobs get theirs, relative to the hierarchy's root; `None` leaves it to the host.
@@ -91,6 +93,7 @@ impl Default for Config {
             records: 65_536,
             pins: PinPlace::Auto,
             placement_retries: CoreSettings::PLACEMENT_RETRIES,
+            fast_placement: false,
             scan_interval: Duration::from_secs(10),
             cgroup_base: None,
             log_format: LogFormat::default(),
@@ -149,6 +152,7 @@ pub fn parse(name: &str, text: &str) -> Result<Config, ConfigError> {
             &mut problems,
         )
         .unwrap_or(base.placement_retries),
+        fast_placement: raw.fast_placement.unwrap_or(base.fast_placement),
         scan_interval: between(
             raw.scan_interval.as_ref(),
             "scan_interval",

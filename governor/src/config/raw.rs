@@ -38,6 +38,9 @@ pub(super) struct RawConfig {
     /// How often a placement that failed is tried again, after 1 s, 2 s, 4 s and so on. Default 3.
     #[schemars(range(min = 0, max = 100))]
     pub(super) placement_retries: Option<At<i64>>,
+    /// Mount a cgroup hierarchy of our own with favordynmods, so that a lone placement waits for no grace period of the
+    /// kernel's. It acts on the whole host: forks and exits take a little longer. Default false.
+    pub(super) fast_placement: Option<bool>,
     /// Where control groups are made.
     pub(super) cgroup: Option<RawCgroup>,
     /// CPUs that all jobs together leave to the rest of the host, such as 1 or 0.5. Default none.

@@ -159,6 +159,9 @@ pub struct Status {
     /// What the node's own policy does.
     #[serde(default)]
     pub policy: PolicyStatus,
+    /// What came of fast placement; `None` when it is switched off, or not known yet.
+    #[serde(default)]
+    pub fast_placement: Option<PolicyLine>,
     /// File that closed jobs are stored in; `None` when nothing stores them.
     #[serde(default)]
     pub ledger: Option<std::path::PathBuf>,

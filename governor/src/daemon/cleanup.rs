@@ -7,6 +7,7 @@ use std::path::Path;
 use super::{DaemonOptions, LedgerAt};
 use crate::control::types::JobView;
 use crate::host::cgroup::{CgroupBase, CgroupError, Leftover, Tree, TreeOptions};
+use crate::host::fast::{self, mount_beside};
 use crate::host::file::chain;
 use crate::host::kernel::pins::{self, PinsError};
 use crate::host::kernel::spool;
@@ -46,6 +47,13 @@ pub fn cleanup(options: &DaemonOptions) -> Result<Cleaned, CleanupError> {
     let mut done = Cleaned::default();
     done.done.extend(unpinned);
     done.done.extend(recover(&journal_beside(&options.socket)));
+    let fast = mount_beside(&options.socket);
+    if fast.exists() {
+        match fast::end(&fast) {
+            Ok(()) => done.done.push(format!("unmounted {}", fast.display())),
+            Err(why) => done.left.push(why),
+        }
+    }
     let base = options.config.cgroup_base.clone();
     let tree = Tree::open(TreeOptions {
         base: base.map_or(CgroupBase::Auto, CgroupBase::Below),

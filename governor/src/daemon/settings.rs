@@ -1,20 +1,27 @@
 //! What the daemon's options mean to its engine. Decides nothing and touches nothing.
 
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 
-use super::{DaemonOptions, LedgerAt};
 use super::store::Store;
+use super::{DaemonOptions, LedgerAt};
 use crate::config::{Config, PinPlace};
 use crate::control::session;
 use crate::core::policy::NodePolicy;
 use crate::core::rule::RuleSet;
 use crate::engine::{EngineOptions, PolicyOrder};
 use crate::host::cgroup::{CgroupBase, TreeOptions};
+use crate::host::fast::Outcome;
 use crate::host::kernel::{KernelOptions, pins};
 use crate::host::policy::journal_beside;
 
 /// What the engine starts with.
-pub(super) fn engine_options(options: &DaemonOptions, store: &Store, observe: bool) -> EngineOptions {
+pub(super) fn engine_options(
+    options: &DaemonOptions,
+    store: &Store,
+    observe: bool,
+    fast: Arc<OnceLock<Outcome>>,
+) -> EngineOptions {
     let config = &options.config;
     let pins = pins_at(options);
     EngineOptions {
@@ -43,6 +50,7 @@ pub(super) fn engine_options(options: &DaemonOptions, store: &Store, observe: bo
         },
         policy: policy_in_force(config, observe),
         ceilings: Some(journal_beside(&options.socket)),
+        fast,
         discover: true,
     }
 }

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, HashMap};
 use ffrtmp_abi::{LiveRow, ProcessKey, TaskRow, flag};
 
 use crate::control::types::{
-    AttachRequest, ErrorCode, Explain, JobView, Peer, ReleaseRequest, Released, RequestError, Status,
+    AttachRequest, ErrorCode, Explain, JobView, Peer, PolicyLine, ReleaseRequest, Released, RequestError,
+    Status,
 };
 use crate::core::event::{Event, KernelUsage};
 use crate::core::facts::Found;
@@ -288,6 +289,10 @@ impl Worker {
             off: kernel.off().iter().chain(&self.off).cloned().collect(),
             counters,
             policy,
+            fast_placement: self.fast.get().map(|outcome| PolicyLine {
+                in_force: outcome.is_fast(),
+                text: outcome.to_string(),
+            }),
             ledger: self.ledger_file.clone(),
         }
     }

@@ -16,8 +16,8 @@ mod watchdog;
 
 use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
@@ -32,6 +32,7 @@ use crate::core::redact::Redactor;
 use crate::core::rule::RuleSet;
 use crate::core::{CoreSettings, Governor};
 use crate::host::cgroup::{CgroupError, TreeOptions};
+use crate::host::fast;
 use crate::host::kernel::{Kernel, KernelError, KernelOptions};
 use crate::host::linux::LinuxHost;
 use crate::host::policy::Ceilings;
@@ -70,6 +71,8 @@ pub struct EngineOptions {
     pub policy: PolicyOrder,
     /// Where the files written above the jobs are noted; `None` notes nothing.
     pub ceilings: Option<std::path::PathBuf>,
+    /// What came of fast placement, once it is known.
+    pub fast: Arc<OnceLock<fast::Outcome>>,
     /// The ledger's file, for those who ask.
     pub ledger_file: Option<std::path::PathBuf>,
     /// True in a daemon: live processes that match a rule are adopted at start.
@@ -156,6 +159,7 @@ impl Engine {
         worker.resume(options.saved);
         worker.set_policy(options.policy);
         worker.ledger_file = options.ledger_file;
+        worker.fast = options.fast;
         worker.sync_filter();
         worker.watch_leftovers();
         let thread = std::thread::Builder::new()
@@ -208,6 +212,7 @@ struct Worker {
     /// How far the ledger has written; `None` where nobody tells.
     ledger: Option<LedgerHealth>,
     ledger_file: Option<std::path::PathBuf>,
+    fast: Arc<OnceLock<fast::Outcome>>,
     /// Sessions opened so far.
     sessions: u64,
     /// When the timer goes off; 0 for never.
@@ -250,6 +255,7 @@ impl Worker {
             policy: policy::PolicyState::default(),
             ledger: None,
             ledger_file: None,
+            fast: Arc::default(),
             sessions: 0,
             armed_ns: 0,
             attaching: HashMap::new(),

@@ -13,6 +13,7 @@ use crate::core::pressure::ClassOutcome;
 pub mod cgroup;
 mod container;
 pub mod descend;
+pub mod fast;
 pub mod file;
 pub mod kernel;
 mod leaving;

@@ -233,6 +233,7 @@ mod tests {
                 .map(|(name, value)| ((*name).to_owned(), *value))
                 .collect(),
             policy: crate::control::types::PolicyStatus::default(),
+            fast_placement: None,
             ledger: None,
         }
     }
