@@ -1,0 +1,120 @@
+//! The stream of events, of all jobs or of one: server-sent events that go on where a client left off.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, Method};
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::routing::get;
+use ffrtmp_api::{ErrorCode, JobEvent, JobRef};
+use tokio::sync::mpsc;
+use tokio_stream::Stream;
+use tokio_stream::wrappers::ReceiverStream;
+
+use super::App;
+use super::input::Query;
+use super::jobs::job_ref;
+use super::problem::{Answer, Refused};
+use super::route::Route;
+use crate::security::scope::{Need, Scope};
+
+/// Events fetched at a time.
+const PAGE: u32 = 500;
+/// Events that wait for a slow reader; after that it is waited for, and nobody else is.
+const WAITING_MAX: usize = 64;
+/// How often a quiet stream says that it lives: below the 60 s at which proxies cut.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+pub(super) fn routes() -> Vec<Route> {
+    let route = |path, name, summary, serve| {
+        Route::new(Method::GET, path, name, summary, Need::Scope(Scope::Read), serve)
+            .gives_other(200)
+            .query::<i64>("after", "Number of the last event seen; 0 is the beginning; what comes from now on when left out")
+            .problems(&[ErrorCode::Gone])
+    };
+    vec![
+        route("/events", "watchEvents", "Transitions of all jobs as server-sent events", get(all)),
+        route("/jobs/{id}/events", "watchJob", "Transitions of one job as server-sent events", get(of_job)),
+    ]
+}
+
+async fn all(State(app): State<App>, headers: HeaderMap, query: Query) -> Answer<Sse<impl Stream<Item = Result<Event, Infallible>>>> {
+    let clock = *app.backend.event_clock().borrow();
+    let after = start(&headers, query, clock)?;
+    stream(app, None, after).await
+}
+
+async fn of_job(
+    State(app): State<App>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    query: Query,
+) -> Answer<Sse<impl Stream<Item = Result<Event, Infallible>>>> {
+    let job = job_ref(&id)?;
+    app.backend.job(job).await?;
+    let clock = *app.backend.event_clock().borrow();
+    let after = start(&headers, query, clock)?;
+    stream(app, Some(job), after).await
+}
+
+/// A browser that reconnects sends the last number it saw in a header; that is later than the one in the address.
+fn start(headers: &HeaderMap, mut query: Query, clock: i64) -> Answer<i64> {
+    let refuse = |name: &str| Refused::field(name, "is no number of an event; write 0 or more");
+    let last = headers.get("last-event-id").map(|value| value.to_str().ok().and_then(|text| text.parse().ok()).ok_or_else(|| refuse("Last-Event-ID")));
+    let asked: Option<i64> = query.parsed(&["after"])?;
+    query.end("after")?;
+    let after = last.transpose()?.or(asked).unwrap_or(clock);
+    if after < 0 { Err(refuse("after")) } else { Ok(after) }
+}
+
+/// The first page is fetched before the answer begins, so that its problems are answers and not broken streams.
+async fn stream(app: App, job: Option<JobRef>, after: i64) -> Answer<Sse<impl Stream<Item = Result<Event, Infallible>>>> {
+    let mut clock = app.backend.event_clock();
+    clock.mark_unchanged();
+    let first = app.backend.events(after, job, PAGE).await?;
+    let (sender, events) = mpsc::channel(WAITING_MAX);
+    tokio::spawn(async move {
+        let follow = follow(&app, job, after, first, clock, &sender);
+        tokio::select! {
+            () = follow => {}
+            () = app.stop.cancelled() => {}
+            () = sender.closed() => {}
+        }
+    });
+    Ok(Sse::new(ReceiverStream::new(events)).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)))
+}
+
+async fn follow(
+    app: &App,
+    job: Option<JobRef>,
+    mut after: i64,
+    first: Vec<JobEvent>,
+    mut clock: tokio::sync::watch::Receiver<i64>,
+    sender: &mpsc::Sender<Result<Event, Infallible>>,
+) {
+    let mut page = first;
+    loop {
+        let full = page.len() >= PAGE as usize;
+        for event in page {
+            after = after.max(event.id);
+            let Ok(line) = Event::default().event("transition").id(event.id.to_string()).json_data(&event) else { return };
+            if sender.send(Ok(line)).await.is_err() {
+                return;
+            }
+        }
+        if !full && clock.changed().await.is_err() {
+            return;
+        }
+        page = match app.backend.events(after, job, PAGE).await {
+            Ok(page) => page,
+            Err(problem) => {
+                let told = Event::default().event("problem").json_data(&problem);
+                if let Ok(event) = told && sender.send(Ok(event)).await.is_err() {
+                    tracing::debug!("a stream's reader left before its problem was told");
+                }
+                return;
+            }
+        };
+    }
+}

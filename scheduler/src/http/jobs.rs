@@ -1,0 +1,278 @@
+//! Routes of jobs: submit, look, act.
+
+use axum::Json;
+use axum::extract::{DefaultBodyLimit, Path, State};
+use axum::http::{HeaderMap, Method, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodRouter, get, patch, post};
+use ffrtmp_api::{
+    BatchRequest, BatchResponse, Cursor, Engine, ErrorCode, Explanation, FieldError, ItemOutcome, Job,
+    JobActed, JobEdit, JobFilter, JobList, JobLogs, JobRef, JobRequest, NodeId, Paging, Priority, Problem,
+    Queue, Stats,
+};
+use jiff::Timestamp;
+
+use super::App;
+use super::backend::JobAction;
+use super::input::{Body, Query};
+use super::problem::{Answer, Refused};
+use super::route::Route;
+use crate::security::scope::{Need, Scope};
+
+/// Largest body of one job, bytes.
+const JOB_BYTES: usize = 1 << 20;
+/// Most jobs of a batch.
+const BATCH_MOST: usize = 1000;
+/// What the list takes, for messages.
+const FILTERS: &str =
+    "status, queue, priority, engine, scenario, node, tenant, created_after, created_before, limit and cursor";
+
+const READ: Need = Need::Scope(Scope::Read);
+const OPERATE: Need = Need::Scope(Scope::Operate);
+const SUBMIT: Need = Need::Scope(Scope::Submit);
+
+pub(super) fn routes() -> Vec<Route> {
+    let submit_one = post(submit).layer(DefaultBodyLimit::max(JOB_BYTES));
+    let mut all = vec![
+        Route::new(Method::POST, "/jobs", "submitJob", "Submit one job; 2xx means it is on disk", SUBMIT, submit_one)
+            .takes::<JobRequest>()
+            .gives::<Job>(201)
+            .gives::<Job>(200)
+            .problems(&[ErrorCode::KeyReused, ErrorCode::StorageFull]),
+        Route::new(Method::POST, "/jobs/batch", "submitJobs", "Submit up to 1000 jobs in one commit", SUBMIT, post(submit_batch))
+            .takes::<BatchRequest>()
+            .gives::<BatchResponse>(200)
+            .problems(&[ErrorCode::StorageFull]),
+        list_route(),
+        Route::new(Method::GET, "/jobs/{id}", "getJob", "One job with its history and attempts", READ, get(one)).gives::<Job>(200),
+        Route::new(Method::PATCH, "/jobs/{id}", "editJob", "Change a job that waits", OPERATE, patch(edit))
+            .takes::<JobEdit>()
+            .gives::<Job>(200)
+            .problems(&[ErrorCode::Conflict]),
+        Route::new(Method::GET, "/jobs/{id}/logs", "getJobLogs", "Last lines of its attempts", READ, get(logs)).gives::<JobLogs>(200),
+        Route::new(Method::GET, "/jobs/{id}/explain", "explainJob", "Why it waits, and when it may start", READ, get(explain))
+            .gives::<Explanation>(200),
+        Route::new(Method::GET, "/queues", "getQueues", "Figures of the whole queue", READ, get(stats)).gives::<Stats>(200),
+        gone(Method::GET, "/jobs/next", "nextJobGone", get(next_gone)),
+        gone(Method::POST, "/results", "resultsGone", post(results_gone)),
+    ];
+    let act = |path, name, summary, action| {
+        Route::new(Method::POST, path, name, summary, OPERATE, acting(action))
+            .gives::<JobActed>(200)
+            .problems(&[ErrorCode::Conflict])
+    };
+    all.extend([
+        act("/jobs/{id}/cancel", "cancelJob", "End it", JobAction::Cancel),
+        act("/jobs/{id}/pause", "pauseJob", "Freeze its process, or keep it from starting", JobAction::Pause),
+        act("/jobs/{id}/resume", "resumeJob", "Undo pause and hold", JobAction::Resume),
+        act("/jobs/{id}/hold", "holdJob", "Keep it from starting", JobAction::Hold),
+        act("/jobs/{id}/retry", "retryJob", "Queue a job that has ended once more", JobAction::Retry),
+    ]);
+    all
+}
+
+fn list_route() -> Route {
+    Route::new(Method::GET, "/jobs", "listJobs", "A page of jobs, newest first", READ, get(list))
+        .gives::<JobList>(200)
+        .query::<String>("status", "States, separated by commas")
+        .query::<Queue>("queue", "In this queue")
+        .query::<Priority>("priority", "Of this priority")
+        .query::<Engine>("engine", "Asked for this engine")
+        .query::<String>("scenario", "Of this scenario, exactly")
+        .query::<NodeId>("node", "Last given to this node")
+        .query::<String>("tenant", "Of this tenant")
+        .query::<String>("created_after", "Submitted at or after this time, RFC 3339")
+        .query::<String>("created_before", "Submitted before this time, RFC 3339")
+        .query::<u32>("limit", "Jobs on a page, 1 to 1000; 50 when left out")
+        .query::<Cursor>("cursor", "Where the page before ended, from its next_cursor")
+}
+
+fn gone(method: Method, path: &'static str, name: &'static str, serve: MethodRouter<App>) -> Route {
+    Route::new(method, path, name, "Left; the answer names the successor", Need::Nobody, serve).problems(&[ErrorCode::Gone])
+}
+
+async fn next_gone() -> Refused {
+    Refused::new(
+        ErrorCode::Gone,
+        "jobs are no longer fetched by GET: register at POST /nodes/register and ask for work by POST /nodes/{id}/claim, or run \
+         the ffrtmp governor, which does both",
+    )
+}
+
+async fn results_gone() -> Refused {
+    Refused::new(
+        ErrorCode::Gone,
+        "results carry their attempt now: send them by POST /nodes/{id}/reports, or run the ffrtmp governor, which does",
+    )
+}
+
+/// A job as a path names it.
+pub(super) fn job_ref(text: &str) -> Answer<JobRef> {
+    text.parse().map_err(|error: ffrtmp_api::JobRefError| Refused::new(ErrorCode::NotFound, error.to_string()))
+}
+
+/// The header wins nothing over the body: two different keys are a mistake.
+fn with_key(mut job: JobRequest, headers: &HeaderMap) -> Answer<JobRequest> {
+    let Some(value) = headers.get("idempotency-key") else { return Ok(job) };
+    let refuse = |text: &str| Refused::field("Idempotency-Key", text);
+    // RFC drafts write the key as a quoted string; most clients do not.
+    let key = value.to_str().map_err(|_| refuse("holds characters that no key has"))?.trim().trim_matches('"');
+    match &job.idempotency_key {
+        Some(own) if own != key => Err(refuse("differs from idempotency_key of the body; give one")),
+        _ => {
+            job.idempotency_key = Some(key.to_owned());
+            Ok(job)
+        }
+    }
+}
+
+fn refuse_when_full(app: &App) -> Answer<()> {
+    if app.disk.is_full() {
+        return Err(Refused::new(
+            ErrorCode::StorageFull,
+            "the scheduler's disk is nearly full: no new jobs are taken, running ones go on; free space or lower limits.disk_reserve_bytes",
+        ));
+    }
+    Ok(())
+}
+
+async fn submit(State(app): State<App>, headers: HeaderMap, Body(job): Body<JobRequest>) -> Answer<Response> {
+    let job = with_key(job, &headers)?;
+    job.validate()?;
+    refuse_when_full(&app)?;
+    let engine = job.asked_engine();
+    let outcome = app.backend.submit(vec![job]).await?.pop();
+    let (id, status) = match outcome {
+        Some(ItemOutcome::Created { id, .. }) => {
+            app.metrics.on_submitted(engine);
+            (id, StatusCode::CREATED)
+        }
+        Some(ItemOutcome::Existing { id, .. }) => (id, StatusCode::OK),
+        Some(ItemOutcome::Refused { errors }) => return Err(errors.into()),
+        Some(ItemOutcome::KeyReused { id }) => {
+            return Err(Refused::new(
+                ErrorCode::KeyReused,
+                format!("the idempotency key belongs to job {id}, which was submitted with another body; use a new key"),
+            ));
+        }
+        None => return Err(Refused::new(ErrorCode::Internal, "the queue gave no answer for the job")),
+    };
+    let job = app.backend.job(JobRef::Id(id)).await?;
+    let place = [("location", format!("/api/v1/jobs/{id}"))];
+    Ok((status, place, Json(job)).into_response())
+}
+
+async fn submit_batch(State(app): State<App>, Body(batch): Body<BatchRequest>) -> Answer<Json<BatchResponse>> {
+    if !(1..=BATCH_MOST).contains(&batch.jobs.len()) {
+        return Err(Refused::field("jobs", format!("has {} entries; send 1 to {BATCH_MOST}", batch.jobs.len())));
+    }
+    refuse_when_full(&app)?;
+    let checked: Vec<Result<(), Vec<FieldError>>> = batch
+        .jobs
+        .iter()
+        .enumerate()
+        .map(|(index, job)| job.validate().map_err(|errors| errors.into_iter().map(|error| error.within(&format!("jobs[{index}]"))).collect()))
+        .collect();
+    let engines: Vec<Engine> = batch.jobs.iter().map(JobRequest::asked_engine).collect();
+    let good = batch.jobs.into_iter().zip(&checked).filter(|(_, checked)| checked.is_ok()).map(|(job, _)| job).collect::<Vec<_>>();
+    let mut outcomes = if good.is_empty() { Vec::new() } else { app.backend.submit(good).await? }.into_iter();
+    let mut items = Vec::with_capacity(checked.len());
+    for (checked, engine) in checked.into_iter().zip(engines) {
+        let item = match checked {
+            Err(errors) => ItemOutcome::Refused { errors },
+            Ok(()) => outcomes.next().ok_or_else(|| Refused::new(ErrorCode::Internal, "the queue left jobs of the batch unanswered"))?,
+        };
+        if matches!(item, ItemOutcome::Created { .. }) {
+            app.metrics.on_submitted(engine);
+        }
+        items.push(item);
+    }
+    let created = items.iter().filter(|item| matches!(item, ItemOutcome::Created { .. })).count();
+    Ok(Json(BatchResponse { items, created }))
+}
+
+fn time(query: &mut Query, name: &'static str) -> Answer<Option<Timestamp>> {
+    let text = query.text(&[name])?;
+    // A `+` of the offset that was not escaped arrives as a blank.
+    let parse = |text: String| {
+        text.replace(' ', "+").parse().map_err(|_| Refused::field(name, "is no time; write for instance 2026-01-31T12:00:00Z"))
+    };
+    text.map(parse).transpose()
+}
+
+async fn list(State(app): State<App>, mut query: Query) -> Answer<Json<JobList>> {
+    let status = query.text(&["status", "state"])?;
+    let filter = JobFilter {
+        status: status.as_deref().map(JobFilter::states).transpose()?.unwrap_or_default(),
+        queue: query.parsed(&["queue"])?,
+        priority: query.parsed(&["priority"])?,
+        engine: query.parsed(&["engine"])?,
+        scenario: query.text(&["scenario"])?,
+        node: query.parsed(&["node", "node_id"])?,
+        tenant: query.text(&["tenant", "tenant_id"])?,
+        created_after: time(&mut query, "created_after")?,
+        created_before: time(&mut query, "created_before")?,
+    };
+    let paging = Paging {
+        limit: query.parsed(&["limit"])?.unwrap_or(Paging::LIMIT),
+        cursor: query.parsed(&["cursor"])?,
+    };
+    query.end(FILTERS)?;
+    filter.validate()?;
+    paging.validate()?;
+    Ok(Json(app.backend.jobs(filter, paging).await?))
+}
+
+async fn one(State(app): State<App>, Path(id): Path<String>) -> Answer<Json<Job>> {
+    Ok(Json(app.backend.job(job_ref(&id)?).await?))
+}
+
+async fn edit(State(app): State<App>, Path(id): Path<String>, Body(edit): Body<JobEdit>) -> Answer<Json<Job>> {
+    let job = job_ref(&id)?;
+    if edit == JobEdit::default() {
+        return Err(Refused::field("body", "changes nothing; give priority, queue or max_retries"));
+    }
+    if edit.max_retries.is_some_and(|tries| tries > 100) {
+        return Err(Refused::field("max_retries", "write 0 to 100"));
+    }
+    Ok(Json(app.backend.edit(job, edit).await?))
+}
+
+async fn explain(State(app): State<App>, Path(id): Path<String>) -> Answer<Json<Explanation>> {
+    Ok(Json(app.backend.explain(job_ref(&id)?).await?))
+}
+
+async fn stats(State(app): State<App>) -> Answer<Json<Stats>> {
+    Ok(Json(app.backend.stats().await?))
+}
+
+/// Where no attempt left lines, the error stands for them, as the predecessor's clients expect.
+async fn logs(State(app): State<App>, Path(id): Path<String>) -> Answer<Json<JobLogs>> {
+    let job = app.backend.job(job_ref(&id)?).await?;
+    let attempts = job.attempts.unwrap_or_default();
+    let lines: Vec<String> = attempts.into_iter().filter_map(|attempt| attempt.result).flat_map(|result| result.log_tail).collect();
+    let logs = if lines.is_empty() { job.error.unwrap_or_default() } else { lines.join("\n") };
+    Ok(Json(JobLogs { job_id: job.id, logs }))
+}
+
+fn acting(action: JobAction) -> MethodRouter<App> {
+    post(move |State(app): State<App>, Path(id): Path<String>| act(app, id, action))
+}
+
+async fn act(app: App, id: String, action: JobAction) -> Answer<Json<JobActed>> {
+    let job = app.backend.act(job_ref(&id)?, action).await.map_err(|problem: Problem| Refused(problem))?;
+    let status = match action {
+        JobAction::Cancel => "canceled",
+        JobAction::Pause => "paused",
+        JobAction::Resume => "resumed",
+        JobAction::Hold => "held",
+        JobAction::Retry => "queued",
+    };
+    Ok(Json(JobActed {
+        status: status.to_owned(),
+        job_id: job.id,
+        sequence_number: job.sequence_number,
+        state: job.status,
+        retry_count: job.retry_count,
+    }))
+}

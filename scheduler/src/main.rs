@@ -1,0 +1,2 @@
+//! The scheduler.
+fn main() {}
