@@ -1,0 +1,1 @@
+//! The central queue: jobs, attempts, nodes, and who gets what next.
