@@ -1,8 +1,13 @@
-//! The scheduler: a durable queue of transcoding jobs, and the nodes that run them.
+//! The central queue: jobs, attempts, nodes, and who gets what next.
+//!
+//! [`core`] decides and does nothing; [`store`] is the only place that knows SQL. Whoever serves requests (HTTP, a
+//! test, a simulator) talks to [`store::Store`], an interface of whole commands: each is one decision and one commit.
+//! [`daemon`] puts the store behind [`http`], with who may use it decided by [`security`].
 
 pub mod config;
 pub mod daemon;
 pub mod http;
 pub mod metrics;
 pub mod security;
+pub mod store;
 pub mod telemetry;

@@ -72,7 +72,7 @@ pub struct Args {
     /// Further attempts after a failure of the platform; ffmpeg's own failures are final [default: 3]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=100))]
     max_retries: Option<u32>,
-    /// Longest time between two sweeps for what is overdue; dispatch does not wait for it [default: 5s]
+    /// Longest time between two sweeps for what is overdue; dispatch does not wait for it [default: 1s]
     #[arg(long, value_name = "TIME", value_parser = interval)]
     scheduler_interval: Option<Duration>,
     /// Serve metrics and probes on a port of their own [default: true]

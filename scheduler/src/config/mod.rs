@@ -170,7 +170,7 @@ impl Default for Config {
             metrics: Some(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 9090))),
             jobs: Jobs::default(),
             heartbeat: Duration::from_secs(10),
-            scheduler_interval: Duration::from_secs(5),
+            scheduler_interval: Duration::from_secs(1),
             limits: Limits::default(),
             traces: Traces::default(),
             log: Log::default(),

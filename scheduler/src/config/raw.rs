@@ -32,7 +32,7 @@ pub(super) struct RawConfig {
     pub(super) jobs: Option<RawJobs>,
     /// The nodes' leases.
     pub(super) nodes: Option<RawNodes>,
-    /// Longest time between two sweeps for expired leases and due retries, such as 5s. Default 5s. Dispatch does not wait
+    /// Longest time between two sweeps for expired leases and due retries, such as 5s. Default 1s. Dispatch does not wait
     /// for it. Flag `--scheduler-interval`.
     pub(super) scheduler_interval: Option<At<String>>,
     /// What one request and one connection may take.

@@ -22,7 +22,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
-use crate::http::backend::Backend;
+use crate::store::{Store, StoreError};
 use crate::http::{App, AppState, Disk, probes, router, serve};
 use crate::metrics::Metrics;
 use crate::security::{Opened, Security, SecurityError};
@@ -70,8 +70,18 @@ pub enum DaemonError {
     Cut(#[from] tokio::task::JoinError),
 }
 
+/// Closes a store: waits for its writer and truncates its log. Blocks.
+pub type Closer = Box<dyn FnOnce() -> Result<(), StoreError> + Send>;
+
+/// A store, and how to close it once nobody asks any more.
+pub struct Queue {
+    /// The store.
+    pub store: Arc<dyn Store>,
+    /// How to close it.
+    pub close: Closer,
+}
+
 /// A daemon that serves.
-#[derive(Debug)]
 pub struct Running {
     /// Where the API is.
     pub api: SocketAddr,
@@ -85,6 +95,7 @@ pub struct Running {
     metrics_stop: CancellationToken,
     metrics_task: Option<tokio::task::JoinHandle<()>>,
     timers: JoinSet<()>,
+    close: Closer,
     audit_thread: JoinHandle<()>,
     drain: Duration,
 }
@@ -103,13 +114,13 @@ fn bind(address: SocketAddr, what: &'static str, flag: &'static str) -> Result<(
 }
 
 /// Opens security and ports and serves the queue. Everything runs when this returns.
-pub async fn start(config: &Config, backend: Arc<dyn Backend>) -> Result<Running, DaemonError> {
+pub async fn start(config: &Config, queue: Queue) -> Result<Running, DaemonError> {
     let owned = config.clone();
     let opened = tokio::task::spawn_blocking(move || Security::open(&owned, Timestamp::now())).await?;
     let Opened { security, audit_thread } = opened?;
     let stop = CancellationToken::new();
     let app = Arc::new(AppState::new(
-        backend,
+        Arc::clone(&queue.store),
         Arc::clone(&security),
         Arc::new(Metrics::new()?),
         Disk::of(&config.database, config.limits.disk_reserve_bytes),
@@ -126,7 +137,8 @@ pub async fn start(config: &Config, backend: Arc<dyn Backend>) -> Result<Running
     let scheme = if security.tls().is_some() { "https" } else { "http" };
     tracing::info!("API on {scheme}://{api}, fingerprint of the CA {}", security.authority.fingerprint());
     Ok(Running {
-        timers: timers(&app),
+        timers: timers(&app, config.scheduler_interval),
+        close: queue.close,
         api,
         metrics: metrics_at,
         security,
@@ -164,8 +176,9 @@ fn open_probes(
 }
 
 /// What is done now and then: a quantity sampled, a deadline watched.
-fn timers(app: &App) -> JoinSet<()> {
+fn timers(app: &App, sweep_every: Duration) -> JoinSet<()> {
     let mut timers = JoinSet::new();
+    timers.spawn(sweep(App::clone(app), sweep_every));
     let disk = app.disk.clone();
     timers.spawn(every(MEASURE, move || disk.measure()));
     let security = Arc::clone(&app.security);
@@ -173,6 +186,27 @@ fn timers(app: &App) -> JoinSet<()> {
     let security = Arc::clone(&app.security);
     timers.spawn(every(REFRESH, move || refresh(&security)));
     timers
+}
+
+/// Looks for what is overdue. A sweep that fails is told once, and tried again at the next turn.
+async fn sweep(app: App, period: Duration) {
+    let mut failing = false;
+    loop {
+        tokio::time::sleep(period).await;
+        match app.store.sweep().await {
+            Ok(swept) => {
+                failing = false;
+                if swept.nodes_lost > 0 || swept.stalled > 0 {
+                    tracing::warn!(nodes_lost = swept.nodes_lost, stalled = swept.stalled, returned = swept.returned, "swept");
+                }
+            }
+            Err(error) if failing => tracing::debug!(%error, "the sweep failed again"),
+            Err(error) => {
+                failing = true;
+                tracing::error!(error = &error as &dyn std::error::Error, "the sweep failed; it is tried again");
+            }
+        }
+    }
 }
 
 async fn every(period: Duration, work: impl Fn() + Send + Sync + 'static) {
@@ -258,18 +292,21 @@ impl Running {
         }
         tracing::info!("metrics stopped");
         self.timers.shutdown().await;
-        match tokio::time::timeout(CLOSE_PATIENCE, self.app.backend.close()).await {
-            Ok(Ok(())) => tracing::info!("scheduler and database closed"),
-            Ok(Err(problem)) => tracing::error!("close the database: {}", problem.detail),
-            Err(_) => tracing::error!("the database did not close within {} s", CLOSE_PATIENCE.as_secs()),
-        }
+        tracing::info!("scheduler stopped");
         let Self {
             app,
             security,
             audit_thread,
+            close,
             ..
         } = self;
         drop((app, security));
+        match tokio::time::timeout(CLOSE_PATIENCE, tokio::task::spawn_blocking(close)).await {
+            Ok(Ok(Ok(()))) => tracing::info!("database closed"),
+            Ok(Ok(Err(error))) => tracing::error!(error = &error as &dyn std::error::Error, "the database was not closed cleanly"),
+            Ok(Err(error)) => tracing::error!(%error, "closing the database was cut short"),
+            Err(_) => tracing::error!("the database did not close within {} s", CLOSE_PATIENCE.as_secs()),
+        }
         // Connections that were cut off may hold the audit log still; its thread is not waited for then.
         if audit_thread.is_finished() {
             tracing::debug!("the audit log is closed");

@@ -7,7 +7,7 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, Method};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::routing::get;
-use ffrtmp_api::{ErrorCode, JobEvent, JobRef};
+use ffrtmp_api::{ErrorCode, JobEvent, JobUuid};
 use tokio::sync::mpsc;
 use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
@@ -40,7 +40,7 @@ pub(super) fn routes() -> Vec<Route> {
 }
 
 async fn all(State(app): State<App>, headers: HeaderMap, query: Query) -> Answer<Sse<impl Stream<Item = Result<Event, Infallible>>>> {
-    let clock = *app.backend.event_clock().borrow();
+    let clock = *app.store.watch().borrow();
     let after = start(&headers, query, clock)?;
     stream(app, None, after).await
 }
@@ -51,9 +51,8 @@ async fn of_job(
     headers: HeaderMap,
     query: Query,
 ) -> Answer<Sse<impl Stream<Item = Result<Event, Infallible>>>> {
-    let job = job_ref(&id)?;
-    app.backend.job(job).await?;
-    let clock = *app.backend.event_clock().borrow();
+    let job = app.store.get(job_ref(&id)?).await?.id;
+    let clock = *app.store.watch().borrow();
     let after = start(&headers, query, clock)?;
     stream(app, Some(job), after).await
 }
@@ -69,10 +68,10 @@ fn start(headers: &HeaderMap, mut query: Query, clock: i64) -> Answer<i64> {
 }
 
 /// The first page is fetched before the answer begins, so that its problems are answers and not broken streams.
-async fn stream(app: App, job: Option<JobRef>, after: i64) -> Answer<Sse<impl Stream<Item = Result<Event, Infallible>>>> {
-    let mut clock = app.backend.event_clock();
+async fn stream(app: App, job: Option<JobUuid>, after: i64) -> Answer<Sse<impl Stream<Item = Result<Event, Infallible>>>> {
+    let mut clock = app.store.watch();
     clock.mark_unchanged();
-    let first = app.backend.events(after, job, PAGE).await?;
+    let first = app.store.events(after, PAGE).await?;
     let (sender, events) = mpsc::channel(WAITING_MAX);
     tokio::spawn(async move {
         let follow = follow(&app, job, after, first, clock, &sender);
@@ -87,7 +86,7 @@ async fn stream(app: App, job: Option<JobRef>, after: i64) -> Answer<Sse<impl St
 
 async fn follow(
     app: &App,
-    job: Option<JobRef>,
+    job: Option<JobUuid>,
     mut after: i64,
     first: Vec<JobEvent>,
     mut clock: tokio::sync::watch::Receiver<i64>,
@@ -98,6 +97,9 @@ async fn follow(
         let full = page.len() >= PAGE as usize;
         for event in page {
             after = after.max(event.id);
+            if job.is_some_and(|job| job != event.job_id) {
+                continue;
+            }
             let Ok(line) = Event::default().event("transition").id(event.id.to_string()).json_data(&event) else { return };
             if sender.send(Ok(line)).await.is_err() {
                 return;
@@ -106,10 +108,10 @@ async fn follow(
         if !full && clock.changed().await.is_err() {
             return;
         }
-        page = match app.backend.events(after, job, PAGE).await {
+        page = match app.store.events(after, PAGE).await {
             Ok(page) => page,
-            Err(problem) => {
-                let told = Event::default().event("problem").json_data(&problem);
+            Err(error) => {
+                let told = Event::default().event("problem").json_data(error.problem());
                 if let Ok(event) = told && sender.send(Ok(event)).await.is_err() {
                     tracing::debug!("a stream's reader left before its problem was told");
                 }

@@ -101,9 +101,12 @@ async fn healthz() -> Json<Health> {
 }
 
 async fn readyz(State(app): State<App>) -> (StatusCode, Json<Value>) {
-    let database = match tokio::time::timeout(PATIENCE, app.backend.health()).await {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(problem)) => Err(problem.detail),
+    let database = match tokio::time::timeout(PATIENCE, app.store.health()).await {
+        Ok(Ok(health)) => match health.trouble {
+            None => Ok(health),
+            Some(trouble) => Err(trouble),
+        },
+        Ok(Err(error)) => Err(error.problem().detail),
         Err(_) => Err("the queue does not answer; look at the scheduler's log".to_owned()),
     };
     app.disk.measure();
@@ -114,7 +117,7 @@ async fn readyz(State(app): State<App>) -> (StatusCode, Json<Value>) {
         "status": if ready { "ready" } else { "not_ready" },
         "checks": {
             "database": match database {
-                Ok(()) => json!({"state": "ok"}),
+                Ok(health) => json!({"state": "ok", "bytes": health.database_bytes, "wal_bytes": health.wal_bytes, "versions": health.versions}),
                 Err(error) => json!({"state": "failed", "error": error}),
             },
             "disk": {"state": if full { "full" } else { "ok" }, "free_bytes": app.disk.free()},
@@ -126,7 +129,7 @@ async fn readyz(State(app): State<App>) -> (StatusCode, Json<Value>) {
 }
 
 async fn metrics(State(app): State<App>) -> Response {
-    let stats = tokio::time::timeout(PATIENCE, app.backend.stats()).await.ok().and_then(Result::ok);
+    let stats = tokio::time::timeout(PATIENCE, app.store.stats()).await.ok().and_then(Result::ok);
     let moment = Moment {
         stats,
         audit_dropped: app.security.audit.dropped(),

@@ -1,26 +1,28 @@
 //! Routes of jobs: submit, look, act.
 
 use axum::Json;
-use axum::extract::{DefaultBodyLimit, Path, State};
+use axum::extract::{DefaultBodyLimit, Extension, Path, State};
 use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, patch, post};
 use ffrtmp_api::{
-    BatchRequest, BatchResponse, Cursor, Engine, ErrorCode, Explanation, FieldError, ItemOutcome, Job,
-    JobActed, JobEdit, JobFilter, JobList, JobLogs, JobRef, JobRequest, NodeId, Paging, Priority, Problem,
-    Queue, Stats,
+    BatchRequest, BatchResponse, Cursor, Engine, ErrorCode, Explanation, ItemOutcome, Job,
+    JobActed, JobEdit, JobFilter, JobList, JobLogs, JobRef, JobRequest, JobUuid, NodeId, Paging, Priority, Queue, Stats,
 };
 use jiff::Timestamp;
 
 use super::App;
-use super::backend::JobAction;
 use super::input::{Body, Query};
 use super::problem::{Answer, Refused};
 use super::route::Route;
-use crate::security::scope::{Need, Scope};
+use crate::security::scope::{Identity, Need, Scope};
+use crate::security::token;
+use crate::store::{Control, NewJob};
 
 /// Largest body of one job, bytes.
 const JOB_BYTES: usize = 1 << 20;
+/// Longest key of a header, bytes; an item of a batch adds its number.
+const KEY_MOST: usize = 200;
 /// Most jobs of a batch.
 const BATCH_MOST: usize = 1000;
 /// What the list takes, for messages.
@@ -62,11 +64,11 @@ pub(super) fn routes() -> Vec<Route> {
             .problems(&[ErrorCode::Conflict])
     };
     all.extend([
-        act("/jobs/{id}/cancel", "cancelJob", "End it", JobAction::Cancel),
-        act("/jobs/{id}/pause", "pauseJob", "Freeze its process, or keep it from starting", JobAction::Pause),
-        act("/jobs/{id}/resume", "resumeJob", "Undo pause and hold", JobAction::Resume),
-        act("/jobs/{id}/hold", "holdJob", "Keep it from starting", JobAction::Hold),
-        act("/jobs/{id}/retry", "retryJob", "Queue a job that has ended once more", JobAction::Retry),
+        act("/jobs/{id}/cancel", "cancelJob", "End it", Control::Cancel),
+        act("/jobs/{id}/pause", "pauseJob", "Freeze its process, or keep it from starting", Control::Pause),
+        act("/jobs/{id}/resume", "resumeJob", "Undo pause and hold", Control::Resume),
+        act("/jobs/{id}/hold", "holdJob", "Keep it from starting", Control::Hold),
+        act("/jobs/{id}/retry", "retryJob", "Queue a job that has ended once more", Control::Retry),
     ]);
     all
 }
@@ -111,19 +113,31 @@ pub(super) fn job_ref(text: &str) -> Answer<JobRef> {
     text.parse().map_err(|error: ffrtmp_api::JobRefError| Refused::new(ErrorCode::NotFound, error.to_string()))
 }
 
+/// The key of the header. Drafts of its RFC write it as a quoted string; most clients do not.
+fn header_key(headers: &HeaderMap) -> Answer<Option<String>> {
+    let Some(value) = headers.get("idempotency-key") else {
+        return Ok(None);
+    };
+    let refuse = |text: &str| Refused::field("Idempotency-Key", text);
+    let text = value.to_str().map_err(|_| refuse("holds characters that no key has"))?;
+    let key = text.trim().trim_matches('"');
+    if key.is_empty() || key.len() > KEY_MOST {
+        return Err(refuse("is empty or longer than 200 bytes"));
+    }
+    Ok(Some(key.to_owned()))
+}
+
 /// The header wins nothing over the body: two different keys are a mistake.
 fn with_key(mut job: JobRequest, headers: &HeaderMap) -> Answer<JobRequest> {
-    let Some(value) = headers.get("idempotency-key") else { return Ok(job) };
-    let refuse = |text: &str| Refused::field("Idempotency-Key", text);
-    // RFC drafts write the key as a quoted string; most clients do not.
-    let key = value.to_str().map_err(|_| refuse("holds characters that no key has"))?.trim().trim_matches('"');
-    match &job.idempotency_key {
-        Some(own) if own != key => Err(refuse("differs from idempotency_key of the body; give one")),
-        _ => {
-            job.idempotency_key = Some(key.to_owned());
-            Ok(job)
+    match (header_key(headers)?, &job.idempotency_key) {
+        (Some(key), Some(own)) if *own != key => {
+            let text = "differs from idempotency_key of the body; give one";
+            return Err(Refused::field("Idempotency-Key", text));
         }
+        (Some(key), None) => job.idempotency_key = Some(key),
+        _ => {}
     }
+    Ok(job)
 }
 
 fn refuse_when_full(app: &App) -> Answer<()> {
@@ -136,12 +150,24 @@ fn refuse_when_full(app: &App) -> Answer<()> {
     Ok(())
 }
 
-async fn submit(State(app): State<App>, headers: HeaderMap, Body(job): Body<JobRequest>) -> Answer<Response> {
+/// A submission with the name it will have.
+fn named(job: &JobRequest) -> Answer<NewJob> {
+    let random = token::bytes::<10>().map_err(|error| Refused::new(ErrorCode::Internal, error.to_string()))?;
+    let now_ms = u64::try_from(Timestamp::now().as_millisecond()).unwrap_or_default();
+    Ok(NewJob::new(JobUuid::from_parts(now_ms, random), job)?)
+}
+
+async fn submit(
+    State(app): State<App>,
+    Extension(identity): Extension<Identity>,
+    headers: HeaderMap,
+    Body(job): Body<JobRequest>,
+) -> Answer<Response> {
     let job = with_key(job, &headers)?;
     job.validate()?;
     refuse_when_full(&app)?;
     let engine = job.asked_engine();
-    let outcome = app.backend.submit(vec![job]).await?.pop();
+    let outcome = app.store.submit(identity.actor(), vec![named(&job)?]).await?.pop();
     let (id, status) = match outcome {
         Some(ItemOutcome::Created { id, .. }) => {
             app.metrics.on_submitted(engine);
@@ -157,37 +183,35 @@ async fn submit(State(app): State<App>, headers: HeaderMap, Body(job): Body<JobR
         }
         None => return Err(Refused::new(ErrorCode::Internal, "the queue gave no answer for the job")),
     };
-    let job = app.backend.job(JobRef::Id(id)).await?;
+    let job = app.store.get(JobRef::Id(id)).await?;
     let place = [("location", format!("/api/v1/jobs/{id}"))];
     Ok((status, place, Json(job)).into_response())
 }
 
-async fn submit_batch(State(app): State<App>, Body(batch): Body<BatchRequest>) -> Answer<Json<BatchResponse>> {
+async fn submit_batch(
+    State(app): State<App>,
+    Extension(identity): Extension<Identity>,
+    headers: HeaderMap,
+    Body(batch): Body<BatchRequest>,
+) -> Answer<Json<BatchResponse>> {
     if !(1..=BATCH_MOST).contains(&batch.jobs.len()) {
-        return Err(Refused::field("jobs", format!("has {} entries; send 1 to {BATCH_MOST}", batch.jobs.len())));
+        let text = format!("has {} entries; send 1 to {BATCH_MOST}", batch.jobs.len());
+        return Err(Refused::field("jobs", text));
     }
     refuse_when_full(&app)?;
-    let checked: Vec<Result<(), Vec<FieldError>>> = batch
-        .jobs
-        .iter()
-        .enumerate()
-        .map(|(index, job)| job.validate().map_err(|errors| errors.into_iter().map(|error| error.within(&format!("jobs[{index}]"))).collect()))
-        .collect();
+    let key = header_key(&headers)?;
     let engines: Vec<Engine> = batch.jobs.iter().map(JobRequest::asked_engine).collect();
-    let good = batch.jobs.into_iter().zip(&checked).filter(|(_, checked)| checked.is_ok()).map(|(job, _)| job).collect::<Vec<_>>();
-    let mut outcomes = if good.is_empty() { Vec::new() } else { app.backend.submit(good).await? }.into_iter();
-    let mut items = Vec::with_capacity(checked.len());
-    for (checked, engine) in checked.into_iter().zip(engines) {
-        let item = match checked {
-            Err(errors) => ItemOutcome::Refused { errors },
-            Ok(()) => outcomes.next().ok_or_else(|| Refused::new(ErrorCode::Internal, "the queue left jobs of the batch unanswered"))?,
-        };
-        if matches!(item, ItemOutcome::Created { .. }) {
-            app.metrics.on_submitted(engine);
-        }
-        items.push(item);
-    }
-    let created = items.iter().filter(|item| matches!(item, ItemOutcome::Created { .. })).count();
+    // One key for the whole request becomes one for each item, so that a retry creates nothing twice.
+    let made = batch.jobs.iter().enumerate().map(|(index, job)| {
+        let new = named(job)?;
+        Ok(match &key {
+            Some(key) => new.with_key(&format!("{key}#{index}")),
+            None => new,
+        })
+    });
+    let items = app.store.submit(identity.actor(), made.collect::<Answer<_>>()?).await?;
+    let of_item = items.iter().zip(engines).filter(|(item, _)| matches!(item, ItemOutcome::Created { .. }));
+    let created = of_item.map(|(_, engine)| app.metrics.on_submitted(engine)).count();
     Ok(Json(BatchResponse { items, created }))
 }
 
@@ -220,11 +244,11 @@ async fn list(State(app): State<App>, mut query: Query) -> Answer<Json<JobList>>
     query.end(FILTERS)?;
     filter.validate()?;
     paging.validate()?;
-    Ok(Json(app.backend.jobs(filter, paging).await?))
+    Ok(Json(app.store.list(filter, paging).await?))
 }
 
 async fn one(State(app): State<App>, Path(id): Path<String>) -> Answer<Json<Job>> {
-    Ok(Json(app.backend.job(job_ref(&id)?).await?))
+    Ok(Json(app.store.get(job_ref(&id)?).await?))
 }
 
 async fn edit(State(app): State<App>, Path(id): Path<String>, Body(edit): Body<JobEdit>) -> Answer<Json<Job>> {
@@ -235,38 +259,38 @@ async fn edit(State(app): State<App>, Path(id): Path<String>, Body(edit): Body<J
     if edit.max_retries.is_some_and(|tries| tries > 100) {
         return Err(Refused::field("max_retries", "write 0 to 100"));
     }
-    Ok(Json(app.backend.edit(job, edit).await?))
+    Ok(Json(app.store.edit(job, edit).await?))
 }
 
 async fn explain(State(app): State<App>, Path(id): Path<String>) -> Answer<Json<Explanation>> {
-    Ok(Json(app.backend.explain(job_ref(&id)?).await?))
+    Ok(Json(app.store.explain(job_ref(&id)?).await?))
 }
 
 async fn stats(State(app): State<App>) -> Answer<Json<Stats>> {
-    Ok(Json(app.backend.stats().await?))
+    Ok(Json(app.store.stats().await?))
 }
 
 /// Where no attempt left lines, the error stands for them, as the predecessor's clients expect.
 async fn logs(State(app): State<App>, Path(id): Path<String>) -> Answer<Json<JobLogs>> {
-    let job = app.backend.job(job_ref(&id)?).await?;
+    let job = app.store.get(job_ref(&id)?).await?;
     let attempts = job.attempts.unwrap_or_default();
     let lines: Vec<String> = attempts.into_iter().filter_map(|attempt| attempt.result).flat_map(|result| result.log_tail).collect();
     let logs = if lines.is_empty() { job.error.unwrap_or_default() } else { lines.join("\n") };
     Ok(Json(JobLogs { job_id: job.id, logs }))
 }
 
-fn acting(action: JobAction) -> MethodRouter<App> {
+fn acting(action: Control) -> MethodRouter<App> {
     post(move |State(app): State<App>, Path(id): Path<String>| act(app, id, action))
 }
 
-async fn act(app: App, id: String, action: JobAction) -> Answer<Json<JobActed>> {
-    let job = app.backend.act(job_ref(&id)?, action).await.map_err(|problem: Problem| Refused(problem))?;
+async fn act(app: App, id: String, action: Control) -> Answer<Json<JobActed>> {
+    let job = app.store.control(job_ref(&id)?, action).await?;
     let status = match action {
-        JobAction::Cancel => "canceled",
-        JobAction::Pause => "paused",
-        JobAction::Resume => "resumed",
-        JobAction::Hold => "held",
-        JobAction::Retry => "queued",
+        Control::Cancel => "canceled",
+        Control::Pause => "paused",
+        Control::Resume => "resumed",
+        Control::Hold => "held",
+        Control::Retry => "queued",
     };
     Ok(Json(JobActed {
         status: status.to_owned(),

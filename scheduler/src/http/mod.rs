@@ -1,10 +1,9 @@
 //! The API: routes, who may use them, and how they answer. It decides nothing about jobs; each handler takes a request
-//! apart, gives one command to the [`backend::Backend`], and puts the answer into words.
+//! apart, gives one command to the [`Store`], and puts the answer into words.
 //!
 //! Every path is served under `/` and `/api/v1`, those of jobs under `/api` too, as the predecessor's documents have it.
 
 mod access;
-pub mod backend;
 mod events;
 mod guard;
 mod health;
@@ -31,7 +30,7 @@ use tokio_util::sync::CancellationToken;
 use crate::metrics::Metrics;
 use crate::security::Security;
 use crate::security::scope::Need;
-use backend::Backend;
+use crate::store::Store;
 use guard::Door;
 pub use health::Disk;
 pub(crate) use health::probes;
@@ -42,7 +41,7 @@ pub(crate) use server::serve;
 /// What the routes share.
 pub struct AppState {
     /// The queue.
-    pub backend: Arc<dyn Backend>,
+    pub store: Arc<dyn Store>,
     /// Who may talk to it.
     pub security: Arc<Security>,
     /// Figures.
@@ -70,7 +69,7 @@ impl std::fmt::Debug for AppState {
 impl AppState {
     /// Puts the parts together.
     pub fn new(
-        backend: Arc<dyn Backend>,
+        store: Arc<dyn Store>,
         security: Arc<Security>,
         metrics: Arc<Metrics>,
         disk: Disk,
@@ -78,7 +77,7 @@ impl AppState {
         body_bytes: usize,
     ) -> Self {
         Self {
-            backend,
+            store,
             security,
             metrics,
             disk,

@@ -72,17 +72,17 @@ fn own(identity: &Identity, text: &str) -> Answer<NodeId> {
 }
 
 async fn list(State(app): State<App>) -> Answer<Json<NodeList>> {
-    let nodes = app.backend.nodes().await?;
+    let nodes = app.store.nodes().await?;
     Ok(Json(NodeList { count: nodes.len(), nodes }))
 }
 
 async fn one(State(app): State<App>, Path(id): Path<String>) -> Answer<Json<Node>> {
-    Ok(Json(app.backend.node(node_id(&id)?).await?))
+    Ok(Json(app.store.node(node_id(&id)?).await?))
 }
 
 async fn remove(State(app): State<App>, Path(id): Path<String>) -> Answer<Json<NodeRemoved>> {
     let node = node_id(&id)?;
-    app.backend.remove(node.clone()).await?;
+    app.store.remove_node(node.clone()).await?;
     let name = id.clone();
     booking(&app, move |app| app.security.book.remove_node(&name, Timestamp::now())).await?;
     Ok(Json(NodeRemoved { status: "removed".to_owned(), node_id: node }))
@@ -90,7 +90,7 @@ async fn remove(State(app): State<App>, Path(id): Path<String>) -> Answer<Json<N
 
 fn intending(intent: NodeIntent) -> MethodRouter<App> {
     post(move |State(app): State<App>, Path(id): Path<String>| async move {
-        let node: Answer<Json<Node>> = Ok(Json(app.backend.intend(node_id(&id)?, intent).await?));
+        let node: Answer<Json<Node>> = Ok(Json(app.store.node_intent(node_id(&id)?, intent).await?));
         node
     })
 }
@@ -149,7 +149,7 @@ async fn register(State(app): State<App>, Extension(identity): Extension<Identit
         let keyed = !app.security.nodes_need_certificates();
         booking(&app, move |app| app.security.book.admit_node(&name, keyed, now)).await?.map(|minted| minted.text)
     };
-    let (node, new) = app.backend.register(id, request.info).await?;
+    let (node, new) = app.store.register(id, request.info).await?;
     let status = if new { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, Json(Joined { node, node_key, certificate })).into_response())
 }
@@ -178,7 +178,7 @@ async fn heartbeat(
     Path(id): Path<String>,
     Body(beat): Body<Heartbeat>,
 ) -> Answer<Json<HeartbeatAnswer>> {
-    Ok(Json(app.backend.heartbeat(own(&identity, &id)?, beat).await?))
+    Ok(Json(app.store.heartbeat(own(&identity, &id)?, beat).await?))
 }
 
 async fn claim(
@@ -190,7 +190,7 @@ async fn claim(
     let id = own(&identity, &id)?;
     request.validate()?;
     let answer = tokio::select! {
-        answer = app.backend.claim(id, request) => answer,
+        answer = app.store.claim(id, request) => answer,
         // Whoever waits is sent home empty-handed when the scheduler drains.
         () = app.stop.cancelled() => Ok(ClaimResponse::default()),
     };
@@ -226,7 +226,7 @@ async fn report(
         AttemptReport::Finished { result } => Some((result.status == ResultStatus::Completed, result.duration_sec)),
         _ => None,
     };
-    let answer = app.backend.report(id, key, report).await?;
+    let answer = app.store.report(id, key, report).await?;
     if let Some(engine) = engine {
         app.metrics.on_started(key, &engine);
     }

@@ -5,6 +5,8 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use ffrtmp_api::{ErrorCode, FieldError, Problem};
 
+use crate::store::StoreError;
+
 /// The media type of RFC 9457.
 const MEDIA_TYPE: HeaderValue = HeaderValue::from_static("application/problem+json");
 
@@ -30,6 +32,16 @@ impl Refused {
 impl From<Problem> for Refused {
     fn from(problem: Problem) -> Self {
         Self(problem)
+    }
+}
+
+/// What the database said goes to the log; the client gets the kind of it.
+impl From<StoreError> for Refused {
+    fn from(error: StoreError) -> Self {
+        if error.code() == ErrorCode::Internal {
+            tracing::error!(error = &error as &dyn std::error::Error, "the store failed");
+        }
+        Self(error.problem())
     }
 }
 

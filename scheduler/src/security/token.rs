@@ -93,11 +93,16 @@ pub fn mint(kind: Kind, tail: Option<&str>) -> Result<Minted, RandomError> {
     })
 }
 
-/// A random name of `BYTES` bytes in lower-case base 32.
-pub fn random<const BYTES: usize>() -> Result<String, RandomError> {
+/// Random bytes.
+pub fn bytes<const BYTES: usize>() -> Result<[u8; BYTES], RandomError> {
     let mut bytes = [0; BYTES];
     SysRng.try_fill_bytes(&mut bytes).map_err(RandomError)?;
-    Ok(BASE32_NOPAD.encode(&bytes).to_ascii_lowercase())
+    Ok(bytes)
+}
+
+/// A random name of `BYTES` bytes in lower-case base 32.
+pub fn random<const BYTES: usize>() -> Result<String, RandomError> {
+    Ok(BASE32_NOPAD.encode(&bytes::<BYTES>()?).to_ascii_lowercase())
 }
 
 /// A token taken apart.
