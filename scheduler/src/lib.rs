@@ -11,3 +11,6 @@ pub mod metrics;
 pub mod security;
 pub mod store;
 pub mod telemetry;
+
+#[cfg(test)]
+mod testing;
