@@ -35,6 +35,8 @@ const MEASURE: Duration = Duration::from_secs(2);
 const FORGET: Duration = Duration::from_mins(1);
 /// How long the port of the metrics may take to close.
 const METRICS_PATIENCE: Duration = Duration::from_secs(2);
+/// How long the audit log may take to write its last lines.
+const AUDIT_PATIENCE: Duration = Duration::from_secs(2);
 /// How long queue and database may take to close. systemd waits 90 s.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(20);
 
@@ -307,9 +309,10 @@ impl Running {
             Ok(Err(error)) => tracing::error!(%error, "closing the database was cut short"),
             Err(_) => tracing::error!("the database did not close within {} s", CLOSE_PATIENCE.as_secs()),
         }
-        // Connections that were cut off may hold the audit log still; its thread is not waited for then.
-        if audit_thread.is_finished() {
-            tracing::debug!("the audit log is closed");
+        // Its thread ends once the last connection is gone; one that was cut off may take a moment to notice.
+        let joined = tokio::task::spawn_blocking(move || audit_thread.join());
+        if tokio::time::timeout(AUDIT_PATIENCE, joined).await.is_err() {
+            tracing::debug!("the audit log is still held by a connection that was cut off");
         }
     }
 }

@@ -70,8 +70,9 @@ impl World {
         (answer.status().as_u16(), answer.text().await.unwrap())
     }
 
-    async fn end(mut self) {
+    async fn end(mut self) -> tempfile::TempDir {
         self.running.take().unwrap().stop().await;
+        self.place
     }
 }
 
@@ -115,7 +116,7 @@ async fn without_a_key_only_probes_the_ca_and_the_document_answer() {
     }
     let header = w.client.get(w.url("/jobs")).header("X-API-Key", MASTER);
     assert_eq!(told(header).await.0, 200);
-    w.end().await;
+    drop(w.end().await);
 }
 
 #[tokio::test]
@@ -141,7 +142,7 @@ async fn the_predecessors_bodies_are_taken_and_their_answers_given() {
     assert_eq!((status, &gone["code"]), (410, &json!("gone")));
     assert!(gone["detail"].as_str().unwrap().contains("/claim"));
     assert_eq!(w.post("/results", &json!({})).await.0, 410);
-    w.end().await;
+    drop(w.end().await);
 }
 
 #[tokio::test]
@@ -182,7 +183,7 @@ async fn bad_input_is_named_field_by_field_and_never_a_fault_of_ours() {
     let (status, problem) = told(w.ask(Method::POST, "/jobs", Some(MASTER)).body("{ // a comment\n}")).await;
     assert!(status == 400 && problem["detail"].as_str().unwrap().contains("remove it"), "{problem}");
     assert_eq!(told(w.ask(Method::PUT, "/jobs", Some(MASTER))).await.0, 405);
-    w.end().await;
+    drop(w.end().await);
 }
 
 #[tokio::test]
@@ -200,7 +201,7 @@ async fn the_same_key_gives_the_same_job_and_another_body_is_refused() {
     assert_eq!((&answer["created"], &answer["items"][1]["outcome"]), (&json!(2), &json!("refused")), "{answer}");
     let (_, answer) = told(send()).await;
     assert_eq!((&answer["created"], &answer["items"][2]["outcome"]), (&json!(0), &json!("existing")), "{answer}");
-    w.end().await;
+    drop(w.end().await);
 }
 
 #[tokio::test]
@@ -223,9 +224,8 @@ async fn keys_do_what_their_scopes_say_rotate_and_end() {
     assert_eq!(told(revoke).await.0, 204);
     assert_eq!((submit(&key).await.0, submit(&next).await.0), (401, 201));
     assert_eq!(told(w.ask(Method::DELETE, "/keys/none", Some(MASTER))).await.0, 404);
-    let audit = w.place.path().join("master.d/audit.log");
-    w.end().await;
-    let text = std::fs::read_to_string(audit).unwrap();
+    let place = w.end().await;
+    let text = std::fs::read_to_string(place.path().join("master.d/audit.log")).unwrap();
     for part in ["\"action\":\"POST /keys\"", "\"status\":403", "\"status\":401", &format!("\"actor\":\"key:{id}\"")] {
         assert!(text.contains(part), "{part} in\n{text}");
     }
@@ -253,7 +253,7 @@ async fn a_node_joins_by_token_works_by_its_own_key_and_speaks_for_itself_only()
     assert_eq!(node("/jobs", &json!({"scenario": "1080p-h264"})).await.0, 403);
     assert_eq!(w.post("/nodes/n1/claim", &json!({"max": 1})).await.0, 403, "a master key is no node");
     assert_eq!(node("/nodes/n1/claim", &json!({"max": 1, "wait_sec": 0})).await.0, 200);
-    w.end().await;
+    drop(w.end().await);
 }
 
 #[tokio::test]
@@ -289,7 +289,7 @@ async fn a_waiting_node_gets_the_job_as_it_is_submitted_and_stale_reports_are_to
     ] {
         assert!(text.contains(&format!("{line}\n")), "{line} is missing in\n{text}");
     }
-    w.end().await;
+    drop(w.end().await);
 }
 
 #[tokio::test]
@@ -317,7 +317,7 @@ async fn with_mtls_nodes_show_certificates_and_foreign_or_expired_ones_get_no_co
     let removed = w.ask(Method::DELETE, "/nodes/n1", Some(MASTER));
     assert_eq!(told(removed).await.0, 200);
     assert_eq!(told(beat(&node)).await.0, 401, "a removed node was let in by its old certificate");
-    w.end().await;
+    drop(w.end().await);
 }
 
 #[tokio::test]
@@ -326,7 +326,7 @@ async fn whoever_does_not_trust_our_ca_gets_no_connection() {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let stranger = Client::builder().no_proxy().tls_certs_only([]).build().unwrap();
     assert!(stranger.get(w.url("/healthz")).send().await.is_err());
-    w.end().await;
+    drop(w.end().await);
 }
 
 #[tokio::test]
@@ -349,7 +349,7 @@ async fn an_address_has_a_hundred_requests_a_second_and_is_told_when_to_come_aga
     assert_eq!(refused.status(), 429);
     assert_eq!(refused.headers()["retry-after"], "1");
     assert!(w.probe("/metrics").await.1.contains("ffrtmp_rate_limited_total{budget=\"address\"} 1\n"));
-    w.end().await;
+    drop(w.end().await);
 }
 
 #[tokio::test]
@@ -367,8 +367,9 @@ async fn events_stream_from_where_a_client_left_off_and_end_with_the_daemon() {
     let second = String::from_utf8(stream.chunk().await.unwrap().unwrap().to_vec()).unwrap();
     assert!(second.contains("id: 3") && second.contains("canceled"), "{second}");
     let of_two = w.ask(Method::GET, "/jobs/2/events?after=0", Some(MASTER)).send().await.unwrap();
-    w.end().await;
-    assert!(tokio::time::timeout(Duration::from_secs(5), stream.chunk()).await.unwrap().unwrap().is_none());
+    drop(w.end().await);
+    let rest = tokio::time::timeout(Duration::from_secs(5), stream.text()).await.unwrap().unwrap();
+    assert_eq!(rest, "");
     let text = of_two.text().await.unwrap();
     assert!(text.contains("\"sequence_number\":2") && !text.contains("\"sequence_number\":1"), "{text}");
 }
@@ -384,7 +385,7 @@ async fn a_drain_sends_waiting_nodes_home_and_lets_requests_end() {
     let url = w.url("/healthz");
     let client = w.client.clone();
     let started = std::time::Instant::now();
-    w.end().await;
+    drop(w.end().await);
     assert!(started.elapsed() < Duration::from_secs(4), "the drain waited for a long poll");
     let (status, answer) = waiting.await.unwrap();
     assert_eq!((status, &answer["grants"]), (200, &json!([])));
@@ -399,14 +400,14 @@ async fn readiness_falls_with_the_database_and_the_disk_and_health_stays() {
     let (status, text) = w.probe("/readyz").await;
     assert!(status == 503 && text.contains("disk I/O error"), "{text}");
     assert_eq!(w.probe("/health").await.0, 200);
-    w.end().await;
+    drop(w.end().await);
     let w = World::new(|config| config.limits.disk_reserve_bytes = u64::MAX >> 1).await;
     let (status, text) = w.probe("/readyz").await;
     assert!(status == 503 && text.contains("full"), "{text}");
     let (status, problem) = w.post("/jobs", &json!({"scenario": "1080p-h264"})).await;
     assert_eq!((status, &problem["code"]), (507, &json!("storage_full")));
     assert_eq!(w.get("/jobs").await.0, 200);
-    w.end().await;
+    drop(w.end().await);
 }
 
 #[tokio::test]
@@ -419,7 +420,7 @@ async fn plain_http_and_an_open_api_exist_when_they_are_asked_for() {
     .await;
     let url = format!("http://{}/jobs", w.running().api);
     assert_eq!(w.client.get(url).send().await.unwrap().status(), 200);
-    w.end().await;
+    drop(w.end().await);
 }
 
 #[tokio::test]
@@ -431,5 +432,5 @@ async fn keys_changed_on_disk_are_in_force_after_a_hangup() {
     assert_eq!(told(w.ask(Method::GET, "/jobs", Some(&made.text))).await.0, 401);
     w.running().on_hangup().await.unwrap();
     assert_eq!(told(w.ask(Method::GET, "/jobs", Some(&made.text))).await.0, 200);
-    w.end().await;
+    drop(w.end().await);
 }

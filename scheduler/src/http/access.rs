@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
@@ -14,7 +14,7 @@ use ffrtmp_api::{
 use jiff::Timestamp;
 
 use super::App;
-use super::input::{Body, OptionalBody};
+use super::input::{Body, Id, OptionalBody};
 use super::nodes::booking;
 use super::problem::Answer;
 use super::route::Route;
@@ -81,14 +81,14 @@ async fn create_key(State(app): State<App>, Body(request): Body<KeyRequest>) -> 
     Ok((StatusCode::CREATED, Json(KeyCreated { id: minted.id, key: minted.text })).into_response())
 }
 
-async fn rotate_key(State(app): State<App>, Path(id): Path<String>, OptionalBody(request): OptionalBody<RotateRequest>) -> Answer<Response> {
+async fn rotate_key(State(app): State<App>, Id(id): Id, OptionalBody(request): OptionalBody<RotateRequest>) -> Answer<Response> {
     request.validate()?;
     let overlap = Duration::from_secs(request.overlap_sec);
     let minted = booking(&app, move |app| app.security.book.rotate_key(&id, overlap, Timestamp::now())).await?;
     Ok((StatusCode::CREATED, Json(KeyCreated { id: minted.id, key: minted.text })).into_response())
 }
 
-async fn revoke(State(app): State<App>, Path(id): Path<String>) -> Answer<StatusCode> {
+async fn revoke(State(app): State<App>, Id(id): Id) -> Answer<StatusCode> {
     booking(&app, move |app| app.security.book.revoke(&id, Timestamp::now())).await?;
     Ok(StatusCode::NO_CONTENT)
 }

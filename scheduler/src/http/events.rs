@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, Method};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::routing::get;
@@ -13,7 +13,7 @@ use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::App;
-use super::input::Query;
+use super::input::{Id, Query};
 use super::jobs::job_ref;
 use super::problem::{Answer, Refused};
 use super::route::Route;
@@ -47,7 +47,7 @@ async fn all(State(app): State<App>, headers: HeaderMap, query: Query) -> Answer
 
 async fn of_job(
     State(app): State<App>,
-    Path(id): Path<String>,
+    Id(id): Id,
     headers: HeaderMap,
     query: Query,
 ) -> Answer<Sse<impl Stream<Item = Result<Event, Infallible>>>> {

@@ -2,7 +2,7 @@
 
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
-use axum::extract::{FromRequest, FromRequestParts, Request};
+use axum::extract::{FromRequest, FromRequestParts, Path, Request};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use ffrtmp_api::ErrorCode;
@@ -73,6 +73,19 @@ fn syntax(bytes: &[u8], error: &serde_json::Error) -> String {
         return "is empty; send a JSON object".to_owned();
     }
     format!("is no JSON: {error}")
+}
+
+/// The one part of a path that varies.
+#[derive(Debug)]
+pub(super) struct Id(pub(super) String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Id {
+    type Rejection = Refused;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refused> {
+        let found = Path::<String>::from_request_parts(parts, state).await;
+        found.map(|Path(text)| Self(text)).map_err(|error| Refused::field("id", error.body_text()))
+    }
 }
 
 /// The pairs of a query string. Each route takes out what it knows; [`Query::end`] refuses what is left.

@@ -1,7 +1,7 @@
 //! Routes of jobs: submit, look, act.
 
 use axum::Json;
-use axum::extract::{DefaultBodyLimit, Extension, Path, State};
+use axum::extract::{DefaultBodyLimit, Extension, State};
 use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, patch, post};
@@ -12,7 +12,7 @@ use ffrtmp_api::{
 use jiff::Timestamp;
 
 use super::App;
-use super::input::{Body, Query};
+use super::input::{Body, Id, Query};
 use super::problem::{Answer, Refused};
 use super::route::Route;
 use crate::security::scope::{Identity, Need, Scope};
@@ -247,11 +247,11 @@ async fn list(State(app): State<App>, mut query: Query) -> Answer<Json<JobList>>
     Ok(Json(app.store.list(filter, paging).await?))
 }
 
-async fn one(State(app): State<App>, Path(id): Path<String>) -> Answer<Json<Job>> {
+async fn one(State(app): State<App>, Id(id): Id) -> Answer<Json<Job>> {
     Ok(Json(app.store.get(job_ref(&id)?).await?))
 }
 
-async fn edit(State(app): State<App>, Path(id): Path<String>, Body(edit): Body<JobEdit>) -> Answer<Json<Job>> {
+async fn edit(State(app): State<App>, Id(id): Id, Body(edit): Body<JobEdit>) -> Answer<Json<Job>> {
     let job = job_ref(&id)?;
     if edit == JobEdit::default() {
         return Err(Refused::field("body", "changes nothing; give priority, queue or max_retries"));
@@ -262,7 +262,7 @@ async fn edit(State(app): State<App>, Path(id): Path<String>, Body(edit): Body<J
     Ok(Json(app.store.edit(job, edit).await?))
 }
 
-async fn explain(State(app): State<App>, Path(id): Path<String>) -> Answer<Json<Explanation>> {
+async fn explain(State(app): State<App>, Id(id): Id) -> Answer<Json<Explanation>> {
     Ok(Json(app.store.explain(job_ref(&id)?).await?))
 }
 
@@ -271,7 +271,7 @@ async fn stats(State(app): State<App>) -> Answer<Json<Stats>> {
 }
 
 /// Where no attempt left lines, the error stands for them, as the predecessor's clients expect.
-async fn logs(State(app): State<App>, Path(id): Path<String>) -> Answer<Json<JobLogs>> {
+async fn logs(State(app): State<App>, Id(id): Id) -> Answer<Json<JobLogs>> {
     let job = app.store.get(job_ref(&id)?).await?;
     let attempts = job.attempts.unwrap_or_default();
     let lines: Vec<String> = attempts.into_iter().filter_map(|attempt| attempt.result).flat_map(|result| result.log_tail).collect();
@@ -280,7 +280,7 @@ async fn logs(State(app): State<App>, Path(id): Path<String>) -> Answer<Json<Job
 }
 
 fn acting(action: Control) -> MethodRouter<App> {
-    post(move |State(app): State<App>, Path(id): Path<String>| act(app, id, action))
+    post(move |State(app): State<App>, Id(id): Id| act(app, id, action))
 }
 
 async fn act(app: App, id: String, action: Control) -> Answer<Json<JobActed>> {

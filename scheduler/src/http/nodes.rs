@@ -2,7 +2,7 @@
 //! the path must be that of its key or certificate.
 
 use axum::Json;
-use axum::extract::{Extension, Path, State};
+use axum::extract::{Extension, State};
 use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, delete, get, post};
@@ -13,7 +13,7 @@ use ffrtmp_api::{
 use jiff::Timestamp;
 
 use super::App;
-use super::input::Body;
+use super::input::{Body, Id};
 use super::problem::{Answer, Refused};
 use super::route::Route;
 use crate::metrics::Claimed;
@@ -76,11 +76,11 @@ async fn list(State(app): State<App>) -> Answer<Json<NodeList>> {
     Ok(Json(NodeList { count: nodes.len(), nodes }))
 }
 
-async fn one(State(app): State<App>, Path(id): Path<String>) -> Answer<Json<Node>> {
+async fn one(State(app): State<App>, Id(id): Id) -> Answer<Json<Node>> {
     Ok(Json(app.store.node(node_id(&id)?).await?))
 }
 
-async fn remove(State(app): State<App>, Path(id): Path<String>) -> Answer<Json<NodeRemoved>> {
+async fn remove(State(app): State<App>, Id(id): Id) -> Answer<Json<NodeRemoved>> {
     let node = node_id(&id)?;
     app.store.remove_node(node.clone()).await?;
     let name = id.clone();
@@ -89,7 +89,7 @@ async fn remove(State(app): State<App>, Path(id): Path<String>) -> Answer<Json<N
 }
 
 fn intending(intent: NodeIntent) -> MethodRouter<App> {
-    post(move |State(app): State<App>, Path(id): Path<String>| async move {
+    post(move |State(app): State<App>, Id(id): Id| async move {
         let node: Answer<Json<Node>> = Ok(Json(app.store.node_intent(node_id(&id)?, intent).await?));
         node
     })
@@ -164,7 +164,7 @@ fn sign(app: &App, node: &NodeId, request: &str, now: Timestamp) -> Answer<Strin
 async fn certificate(
     State(app): State<App>,
     Extension(identity): Extension<Identity>,
-    Path(id): Path<String>,
+    Id(id): Id,
     Body(request): Body<CertificateRequest>,
 ) -> Answer<Json<CertificateIssued>> {
     let id = own(&identity, &id)?;
@@ -175,7 +175,7 @@ async fn certificate(
 async fn heartbeat(
     State(app): State<App>,
     Extension(identity): Extension<Identity>,
-    Path(id): Path<String>,
+    Id(id): Id,
     Body(beat): Body<Heartbeat>,
 ) -> Answer<Json<HeartbeatAnswer>> {
     Ok(Json(app.store.heartbeat(own(&identity, &id)?, beat).await?))
@@ -184,7 +184,7 @@ async fn heartbeat(
 async fn claim(
     State(app): State<App>,
     Extension(identity): Extension<Identity>,
-    Path(id): Path<String>,
+    Id(id): Id,
     Body(request): Body<ClaimRequest>,
 ) -> Answer<Json<ClaimResponse>> {
     let id = own(&identity, &id)?;
@@ -210,7 +210,7 @@ async fn claim(
 async fn report(
     State(app): State<App>,
     Extension(identity): Extension<Identity>,
-    Path(id): Path<String>,
+    Id(id): Id,
     Body(request): Body<ReportRequest>,
 ) -> Answer<Json<ReportAnswer>> {
     let id = own(&identity, &id)?;
