@@ -5,6 +5,7 @@
 //! [`daemon`] puts the store behind [`http`], with who may use it decided by [`security`].
 
 pub mod config;
+pub mod core;
 pub mod daemon;
 pub mod http;
 pub mod metrics;

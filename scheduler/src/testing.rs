@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard};
 
 use ffrtmp_api::{
-    AttemptKey, AttemptReport, ClaimRequest, ClaimResponse, Epoch, Explanation, Grant, Heartbeat, HeartbeatAnswer, ItemOutcome,
-    Job, JobEdit, JobEvent, JobFilter, JobList, JobRef, JobRequest, JobState, JobUuid, Node, NodeId, NodeInfo, NodeIntent,
-    Paging, ReportAnswer, StaleAdvice, StateTransition, Stats, Tenant, output_suffix,
+    AttemptKey, AttemptReport, ClaimRequest, ClaimResponse, Epoch, Explanation, Grant, Heartbeat,
+    HeartbeatAnswer, ItemOutcome, Job, JobEdit, JobEvent, JobFilter, JobList, JobRef, JobRequest, JobState,
+    JobUuid, Node, NodeId, NodeInfo, NodeIntent, Orders, Paging, ReportAnswer, StaleAdvice, StateTransition,
+    Stats, Tenant, output_suffix,
 };
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -58,7 +59,10 @@ fn job(new: &NewJob, request: &JobRequest, number: i64) -> Job {
         "retry_at": null, "retry_count": 0, "max_retries": 3, "node_losses": 0, "retry_reason": null, "error": null,
         "failure_reason": null, "platform_sla_compliant": null, "platform_sla_reason": null,
     });
-    value.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    value
+        .as_object_mut()
+        .unwrap()
+        .extend(more.as_object().unwrap().clone());
     serde_json::from_value(value).unwrap()
 }
 
@@ -69,7 +73,12 @@ impl FakeStore {
 
     fn step(&self, inside: &mut Inside, index: usize, to: JobState) {
         let job = &mut inside.jobs[index];
-        let step = StateTransition { from: Some(job.status), to, timestamp: Timestamp::now(), reason: "told".to_owned() };
+        let step = StateTransition {
+            from: Some(job.status),
+            to,
+            timestamp: Timestamp::now(),
+            reason: "told".to_owned(),
+        };
         job.status = to;
         let event = JobEvent {
             id: inside.events.len() as i64 + 1,
@@ -100,11 +109,15 @@ impl Store for FakeStore {
         let mut outcomes = Vec::new();
         for new in jobs {
             if !new.refused().is_empty() {
-                outcomes.push(ItemOutcome::Refused { errors: new.refused().to_vec() });
+                outcomes.push(ItemOutcome::Refused {
+                    errors: new.refused().to_vec(),
+                });
                 continue;
             }
             let key = new.key.clone().map(|key| (scope.clone(), key));
-            if let Some((id, sequence_number, digest)) = key.as_ref().and_then(|key| inside.keys.get(key)).copied() {
+            if let Some((id, sequence_number, digest)) =
+                key.as_ref().and_then(|key| inside.keys.get(key)).copied()
+            {
                 outcomes.push(if digest == new.digest {
                     ItemOutcome::Existing { id, sequence_number }
                 } else {
@@ -121,7 +134,10 @@ impl Store for FakeStore {
             }
             let index = inside.jobs.len() - 1;
             self.step(&mut inside, index, JobState::Queued);
-            outcomes.push(ItemOutcome::Created { id: new.id(), sequence_number });
+            outcomes.push(ItemOutcome::Created {
+                id: new.id(),
+                sequence_number,
+            });
         }
         now(Ok(outcomes))
     }
@@ -137,7 +153,11 @@ impl Store for FakeStore {
                     if let Some(index) = inside.jobs.iter().position(|job| job.status == JobState::Queued) {
                         self.step(&mut inside, index, JobState::Assigned);
                         let job = &inside.jobs[index];
-                        let key = AttemptKey { job_id: job.id, attempt: 1, epoch: Epoch(1) };
+                        let key = AttemptKey {
+                            job_id: job.id,
+                            attempt: 1,
+                            epoch: Epoch(1),
+                        };
                         let grant = Grant {
                             key,
                             sequence_number: job.sequence_number,
@@ -159,11 +179,18 @@ impl Store for FakeStore {
     fn report(&self, _: NodeId, key: AttemptKey, report: AttemptReport) -> Answer<'_, ReportAnswer> {
         let mut inside = self.inside();
         if key.epoch != Epoch(1) {
-            return now(Err(StoreError::Stale { advice: StaleAdvice::Stop, why: "superseded".to_owned() }));
+            return now(Err(StoreError::Stale {
+                advice: StaleAdvice::Stop,
+                why: "superseded".to_owned(),
+            }));
         }
         let index = Self::find(&inside, JobRef::Id(key.job_id));
         now(index.map(|index| {
-            let to = if matches!(report, AttemptReport::Finished { .. }) { JobState::Completed } else { JobState::Running };
+            let to = if matches!(report, AttemptReport::Finished { .. }) {
+                JobState::Completed
+            } else {
+                JobState::Running
+            };
             self.step(&mut inside, index, to);
             ReportAnswer::Accepted
         }))
@@ -187,7 +214,18 @@ impl Store for FakeStore {
     }
 
     fn heartbeat(&self, _: NodeId, _: Heartbeat) -> Answer<'_, HeartbeatAnswer> {
-        now(Ok(HeartbeatAnswer { heartbeat_sec: 10, lease_sec: 30, orders: Vec::new() }))
+        now(Ok(HeartbeatAnswer {
+            heartbeat_sec: 10,
+            lease_sec: 30,
+            orders: Vec::new(),
+        }))
+    }
+
+    fn orders(&self, _: NodeId, after: u64, _: u32) -> Answer<'_, Orders> {
+        now(Ok(Orders {
+            version: after + 1,
+            orders: Vec::new(),
+        }))
     }
 
     fn node_intent(&self, node: NodeId, _: NodeIntent) -> Answer<'_, Node> {
@@ -195,11 +233,21 @@ impl Store for FakeStore {
     }
 
     fn remove_node(&self, node: NodeId) -> Answer<'_, ()> {
-        now(self.inside().nodes.remove(&node).map(|_| ()).ok_or_else(|| StoreError::NoNode(node.to_string())))
+        now(self
+            .inside()
+            .nodes
+            .remove(&node)
+            .map(|_| ())
+            .ok_or_else(|| StoreError::NoNode(node.to_string())))
     }
 
     fn node(&self, node: NodeId) -> Answer<'_, Node> {
-        now(self.inside().nodes.get(&node).cloned().ok_or_else(|| StoreError::NoNode(node.to_string())))
+        now(self
+            .inside()
+            .nodes
+            .get(&node)
+            .cloned()
+            .ok_or_else(|| StoreError::NoNode(node.to_string())))
     }
 
     fn nodes(&self) -> Answer<'_, Vec<Node>> {
@@ -211,7 +259,11 @@ impl Store for FakeStore {
         let done = Self::find(&inside, job).and_then(|index| {
             if inside.jobs[index].status.terminal() {
                 let (job, state) = (job.to_string(), inside.jobs[index].status);
-                return Err(StoreError::WrongState { job, state, hint: "it has ended" });
+                return Err(StoreError::WrongState {
+                    job,
+                    state,
+                    hint: "it has ended",
+                });
             }
             if control == Control::Cancel {
                 self.step(&mut inside, index, JobState::Canceled);
@@ -243,13 +295,30 @@ impl Store for FakeStore {
     fn list(&self, filter: JobFilter, paging: Paging) -> Answer<'_, JobList> {
         let inside = self.inside();
         let shown = |job: &&Job| filter.status.is_empty() || filter.status.contains(&job.status);
-        let jobs: Vec<Job> = inside.jobs.iter().rev().filter(shown).take(paging.limit as usize).cloned().collect();
-        now(Ok(JobList { count: jobs.len(), jobs, next_cursor: None }))
+        let jobs: Vec<Job> = inside
+            .jobs
+            .iter()
+            .rev()
+            .filter(shown)
+            .take(paging.limit as usize)
+            .cloned()
+            .collect();
+        now(Ok(JobList {
+            count: jobs.len(),
+            jobs,
+            next_cursor: None,
+        }))
     }
 
     fn events(&self, after: i64, limit: u32) -> Answer<'_, Vec<JobEvent>> {
         let inside = self.inside();
-        now(Ok(inside.events.iter().filter(|event| event.id > after).take(limit as usize).cloned().collect()))
+        now(Ok(inside
+            .events
+            .iter()
+            .filter(|event| event.id > after)
+            .take(limit as usize)
+            .cloned()
+            .collect()))
     }
 
     fn watch(&self) -> watch::Receiver<i64> {
@@ -265,7 +334,11 @@ impl Store for FakeStore {
     }
 
     fn set_tenant(&self, name: String, max_running: Option<u32>) -> Answer<'_, Tenant> {
-        now(Ok(Tenant { name, max_running, running: 0 }))
+        now(Ok(Tenant {
+            name,
+            max_running,
+            running: 0,
+        }))
     }
 
     fn tenants(&self) -> Answer<'_, Vec<Tenant>> {
@@ -278,6 +351,10 @@ impl Store for FakeStore {
 
     fn health(&self) -> Answer<'_, Health> {
         let trouble = self.trouble.lock().unwrap().clone();
-        now(Ok(Health { accepts_jobs: trouble.is_none(), trouble, ..Health::default() }))
+        now(Ok(Health {
+            accepts_jobs: trouble.is_none(),
+            trouble,
+            ..Health::default()
+        }))
     }
 }

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::queue::words;
-use crate::{AttemptKey, AttemptReport, FieldError, JobState, JobUuid, Node, NodeId, NodeInfo};
+use crate::{AttemptKey, AttemptReport, FieldError, JobState, JobUuid, Node, NodeId, NodeInfo, Tenant};
 
 /// One permission of a key.
 #[derive(
@@ -51,10 +51,16 @@ impl KeyRequest {
         let mut errors = Vec::new();
         let name = self.name.trim();
         if name.is_empty() || name.len() > 128 || name.chars().any(char::is_control) {
-            errors.push(FieldError::new("name", "write 1 to 128 bytes without control characters"));
+            errors.push(FieldError::new(
+                "name",
+                "write 1 to 128 bytes without control characters",
+            ));
         }
         if self.scopes.is_empty() {
-            errors.push(FieldError::new("scopes", "is empty; write some of submit, read, operate, admin"));
+            errors.push(FieldError::new(
+                "scopes",
+                "is empty; write some of submit, read, operate, admin",
+            ));
         }
         errors.extend(life("expires_in_sec", self.expires_in_sec).err());
         if self.per_second.is_some_and(|rate| rate > 1_000_000) {
@@ -66,9 +72,10 @@ impl KeyRequest {
 
 fn life(field: &str, seconds: Option<u64>) -> Result<(), FieldError> {
     match seconds {
-        Some(seconds) if !(1..=LIFE_MOST_SEC).contains(&seconds) => {
-            Err(FieldError::new(field, format!("{seconds} is not possible; write 1 to {LIFE_MOST_SEC}")))
-        }
+        Some(seconds) if !(1..=LIFE_MOST_SEC).contains(&seconds) => Err(FieldError::new(
+            field,
+            format!("{seconds} is not possible; write 1 to {LIFE_MOST_SEC}"),
+        )),
         _ => Ok(()),
     }
 }
@@ -122,7 +129,10 @@ pub struct RotateRequest {
 impl RotateRequest {
     /// Checks the overlap.
     pub fn validate(&self) -> Result<(), FieldError> {
-        life("overlap_sec", Some(self.overlap_sec).filter(|seconds| *seconds > 0))
+        life(
+            "overlap_sec",
+            Some(self.overlap_sec).filter(|seconds| *seconds > 0),
+        )
     }
 }
 
@@ -149,7 +159,10 @@ impl Default for TokenRequest {
 impl TokenRequest {
     /// Checks uses and life.
     pub fn validate(&self) -> Result<(), Vec<FieldError>> {
-        let mut errors: Vec<_> = life("expires_in_sec", Some(self.expires_in_sec)).err().into_iter().collect();
+        let mut errors: Vec<_> = life("expires_in_sec", Some(self.expires_in_sec))
+            .err()
+            .into_iter()
+            .collect();
         if !(1..=100_000).contains(&self.uses) {
             errors.push(FieldError::new("uses", "write 1 to 100000"));
         }
@@ -302,6 +315,47 @@ pub struct JobLogs {
     pub logs: String,
 }
 
+/// `GET /tenants`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct TenantList {
+    /// All tenants.
+    pub tenants: Vec<Tenant>,
+}
+
+/// `PUT /tenants/{id}`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TenantEdit {
+    /// Jobs at once; `null` for no cap.
+    pub max_running: Option<u32>,
+}
+
+/// `POST /backup`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct BackupRequest {
+    /// Name of the file in the scheduler's directory of backups; the time when left out.
+    pub name: Option<String>,
+}
+
+/// A backup that is on disk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct BackupDone {
+    /// Where it is, on the scheduler's machine.
+    pub path: String,
+    /// Its size.
+    pub bytes: u64,
+}
+
+/// Answer to a submission that said `Prefer: return=minimal`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Submitted {
+    /// Name of the job.
+    pub id: JobUuid,
+    /// Its number.
+    pub sequence_number: i64,
+}
+
 /// `GET /healthz`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Health {
@@ -322,8 +376,23 @@ mod tests {
         assert_eq!(fields, ["name", "scopes", "expires_in_sec", "per_second"]);
         assert!(serde_json::from_str::<KeyRequest>(r#"{"name":"x","scopes":["root"]}"#).is_err());
         assert!(TokenRequest::default().validate().is_ok());
-        assert!(TokenRequest { uses: 0, expires_in_sec: 0 }.validate().unwrap_err().len() == 2);
-        assert!(RotateRequest { overlap_sec: u64::MAX }.validate().is_err());
+        assert!(
+            TokenRequest {
+                uses: 0,
+                expires_in_sec: 0
+            }
+            .validate()
+            .unwrap_err()
+            .len()
+                == 2
+        );
+        assert!(
+            RotateRequest {
+                overlap_sec: u64::MAX
+            }
+            .validate()
+            .is_err()
+        );
         assert!(RotateRequest::default().validate().is_ok());
     }
 }

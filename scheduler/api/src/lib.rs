@@ -23,13 +23,15 @@ mod scenario;
 mod state;
 
 pub use access::{
-    CaView, CertificateIssued, CertificateRequest, Health, JobActed, JobLogs, JoinRequest, Joined, KeyCreated, KeyList,
-    KeyRequest, KeyView, NodeList, NodeRemoved, ReportRequest, RotateRequest, Scope, TokenCreated, TokenList,
-    TokenRequest, TokenView,
+    BackupDone, BackupRequest, CaView, CertificateIssued, CertificateRequest, Health, JobActed, JobLogs,
+    JoinRequest, Joined, KeyCreated, KeyList, KeyRequest, KeyView, NodeList, NodeRemoved, ReportRequest,
+    RotateRequest, Scope, Submitted, TenantEdit, TenantList, TokenCreated, TokenList, TokenRequest,
+    TokenView,
 };
 pub use attempt::{
     Action, Attempt, AttemptReport, AttemptResult, ClaimRequest, ClaimResponse, Grant, Heartbeat,
-    HeartbeatAnswer, HeldAttempt, NodeLoad, Order, Progress, ReportAnswer, ResultStatus, output_suffix,
+    HeartbeatAnswer, HeldAttempt, NodeLoad, Order, Orders, Progress, ReportAnswer, ResultStatus,
+    output_suffix,
 };
 pub use constraint::{ResourceLimits, WrapperConstraints};
 pub use explain::{BandDepth, Explanation, NodeVerdict, Stats, Tenant, WaitReason};

@@ -133,7 +133,10 @@ impl Args {
         config.tls.ca = self.ca.or(config.tls.ca);
         set(&mut config.tls.client_certs, self.mtls);
         config.tls.names.extend(self.cert_hosts);
-        config.tls.names.extend(self.cert_ips.iter().map(IpAddr::to_string));
+        config
+            .tls
+            .names
+            .extend(self.cert_ips.iter().map(IpAddr::to_string));
         set(&mut config.jobs.max_retries, self.max_retries);
         set(&mut config.scheduler_interval, self.scheduler_interval);
         set(&mut config.traces.enabled, self.tracing);
@@ -164,15 +167,17 @@ fn metrics(config: &mut Config, on: Option<bool>, port: Option<u16>) {
 
 fn cleanup(config: &mut Config, on: Option<bool>, after: Option<Duration>) {
     let wanted = on.unwrap_or(config.jobs.retention.is_some() || after.is_some());
-    let span = after.or(config.jobs.retention).or(super::Jobs::default().retention);
+    let span = after
+        .or(config.jobs.retention)
+        .or(super::Jobs::default().retention);
     config.jobs.retention = span.filter(|_| wanted);
 }
 
 fn database(text: &str) -> Result<PathBuf, String> {
     match text {
-        "" | ":memory:" | "memory" => {
-            Err("a queue in memory would lose what it acknowledged; name a file, such as master.db".to_owned())
-        }
+        "" | ":memory:" | "memory" => Err(
+            "a queue in memory would lose what it acknowledged; name a file, such as master.db".to_owned(),
+        ),
         path => Ok(PathBuf::from(path)),
     }
 }
@@ -180,7 +185,9 @@ fn database(text: &str) -> Result<PathBuf, String> {
 fn database_type(text: &str) -> Result<(), String> {
     match text {
         "sqlite" | "" => Ok(()),
-        other => Err(format!("`{other}` is not built in; the scheduler keeps its queue in SQLite, named by --db")),
+        other => Err(format!(
+            "`{other}` is not built in; the scheduler keeps its queue in SQLite, named by --db"
+        )),
     }
 }
 
@@ -201,7 +208,8 @@ fn client_certs(text: &str) -> Result<ClientCerts, String> {
 }
 
 fn interval(text: &str) -> Result<Duration, String> {
-    let span = humantime::parse_duration(text).map_err(|_| "write a number with its unit, such as 5s".to_owned())?;
+    let span =
+        humantime::parse_duration(text).map_err(|_| "write a number with its unit, such as 5s".to_owned())?;
     if (Duration::from_millis(100)..=Duration::from_hours(1)).contains(&span) {
         return Ok(span);
     }

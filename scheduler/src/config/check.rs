@@ -25,7 +25,10 @@ impl Checker {
         let at = at?;
         let address = at.value.parse().ok();
         if address.is_none() {
-            let text = format!("\"{}\" is no address; write IP:PORT, such as 0.0.0.0:8080 or [::]:8080", at.value);
+            let text = format!(
+                "\"{}\" is no address; write IP:PORT, such as 0.0.0.0:8080 or [::]:8080",
+                at.value
+            );
             self.problems.add(at, key, text);
         }
         address
@@ -38,7 +41,8 @@ impl Checker {
         if path.file_name().is_some() {
             return Some(path);
         }
-        self.problems.add(at, key, format!("\"{}\" names no file", at.value));
+        self.problems
+            .add(at, key, format!("\"{}\" names no file", at.value));
         None
     }
 
@@ -50,7 +54,9 @@ impl Checker {
         (least, most): (T, T),
     ) -> Option<T> {
         let at = at?;
-        let number = T::try_from(at.value).ok().filter(|number| (&least..=&most).contains(&number));
+        let number = T::try_from(at.value)
+            .ok()
+            .filter(|number| (&least..=&most).contains(&number));
         if number.is_none() {
             let text = format!("{} is not possible; write {least} to {most}", at.value);
             self.problems.add(at, key, text);
@@ -69,13 +75,19 @@ impl Checker {
         match humantime::parse_duration(&at.value) {
             Ok(span) if (least..=most).contains(&span) => Some(span),
             Ok(_) => {
-                let (least, most) = (humantime::format_duration(least), humantime::format_duration(most));
+                let (least, most) = (
+                    humantime::format_duration(least),
+                    humantime::format_duration(most),
+                );
                 let text = format!("{} is not possible; write {least} to {most}", at.value);
                 self.problems.add(at, key, text);
                 None
             }
             Err(_) => {
-                let text = format!("\"{}\" is no span of time; write a number with its unit, such as 30s, 5m, 7d", at.value);
+                let text = format!(
+                    "\"{}\" is no span of time; write a number with its unit, such as 30s, 5m, 7d",
+                    at.value
+                );
                 self.problems.add(at, key, text);
                 None
             }

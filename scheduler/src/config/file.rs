@@ -20,13 +20,20 @@ const RATE_MAX: u32 = 1_000_000;
 pub(super) fn lower(raw: &RawConfig, check: &mut Checker) -> Config {
     let base = Config::default();
     Config {
-        listen: check.address(raw.listen.as_ref(), "listen").unwrap_or(base.listen),
-        database: check.path(raw.database.as_ref(), "database").unwrap_or(base.database),
+        listen: check
+            .address(raw.listen.as_ref(), "listen")
+            .unwrap_or(base.listen),
+        database: check
+            .path(raw.database.as_ref(), "database")
+            .unwrap_or(base.database),
         durability: raw.durability.unwrap_or_default(),
         state_dir: check.path(raw.state_dir.as_ref(), "state_dir"),
         access: raw.access.as_ref().map_or(base.access, |raw| access(raw, check)),
         tls: raw.tls.as_ref().map_or(base.tls, |raw| tls(raw, check)),
-        metrics: raw.metrics.as_ref().map_or(base.metrics, |raw| metrics(raw, base.metrics, check)),
+        metrics: raw
+            .metrics
+            .as_ref()
+            .map_or(base.metrics, |raw| metrics(raw, base.metrics, check)),
         jobs: raw.jobs.as_ref().map_or(base.jobs, |raw| jobs(raw, check)),
         heartbeat: raw
             .nodes
@@ -34,7 +41,11 @@ pub(super) fn lower(raw: &RawConfig, check: &mut Checker) -> Config {
             .and_then(|nodes| check.span(nodes.heartbeat.as_ref(), "nodes.heartbeat", (SECOND, HOUR)))
             .unwrap_or(base.heartbeat),
         scheduler_interval: check
-            .span(raw.scheduler_interval.as_ref(), "scheduler_interval", (SECOND / 10, HOUR))
+            .span(
+                raw.scheduler_interval.as_ref(),
+                "scheduler_interval",
+                (SECOND / 10, HOUR),
+            )
             .unwrap_or(base.scheduler_interval),
         limits: raw.limits.as_ref().map_or(base.limits, |raw| limits(raw, check)),
         traces: raw.tracing.as_ref().map_or(base.traces, |raw| traces(raw, check)),
@@ -85,8 +96,12 @@ fn tls(raw: &RawTls, check: &mut Checker) -> Tls {
             .unwrap_or_default(),
     };
     match (&raw.cert, &raw.key) {
-        (Some(cert), None) => check.problems.add(cert, "tls.cert", "stands alone; give tls.key as well"),
-        (None, Some(key)) => check.problems.add(key, "tls.key", "stands alone; give tls.cert as well"),
+        (Some(cert), None) => check
+            .problems
+            .add(cert, "tls.cert", "stands alone; give tls.key as well"),
+        (None, Some(key)) => check
+            .problems
+            .add(key, "tls.key", "stands alone; give tls.cert as well"),
         _ => {}
     }
     tls
@@ -107,8 +122,12 @@ fn jobs(raw: &RawJobs, check: &mut Checker) -> Jobs {
         max_retries: check
             .number(raw.max_retries.as_ref(), "jobs.max_retries", (0, 100))
             .unwrap_or(base.max_retries),
-        stale_live: check.span(raw.stale_live.as_ref(), "jobs.stale_live", spans).unwrap_or(base.stale_live),
-        stale_batch: check.span(raw.stale_batch.as_ref(), "jobs.stale_batch", spans).unwrap_or(base.stale_batch),
+        stale_live: check
+            .span(raw.stale_live.as_ref(), "jobs.stale_live", spans)
+            .unwrap_or(base.stale_live),
+        stale_batch: check
+            .span(raw.stale_batch.as_ref(), "jobs.stale_batch", spans)
+            .unwrap_or(base.stale_batch),
         retention: retention.filter(|_| raw.cleanup.unwrap_or(true)),
     }
 }
@@ -123,7 +142,11 @@ fn limits(raw: &RawLimits, check: &mut Checker) -> Limits {
             .number(raw.connections.as_ref(), "limits.connections", (16, 1_000_000))
             .unwrap_or(base.connections),
         disk_reserve_bytes: check
-            .number(raw.disk_reserve_bytes.as_ref(), "limits.disk_reserve_bytes", (0, u64::MAX >> 1))
+            .number(
+                raw.disk_reserve_bytes.as_ref(),
+                "limits.disk_reserve_bytes",
+                (0, u64::MAX >> 1),
+            )
             .unwrap_or(base.disk_reserve_bytes),
     }
 }

@@ -238,7 +238,9 @@ impl Default for Traces {
 impl Config {
     /// Directory of certificates, keys and the audit log: as named, else beside the database.
     pub fn state_dir(&self) -> PathBuf {
-        self.state_dir.clone().unwrap_or_else(|| self.database.with_extension("d"))
+        self.state_dir
+            .clone()
+            .unwrap_or_else(|| self.database.with_extension("d"))
     }
 
     /// How long a node may be silent before its jobs are given to others.

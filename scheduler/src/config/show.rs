@@ -12,7 +12,10 @@ impl Config {
         let mut all = vec![
             ("listen", self.listen.to_string()),
             ("database", self.database.display().to_string()),
-            ("durability", lower(self.durability == Durability::Full, "full", "normal")),
+            (
+                "durability",
+                lower(self.durability == Durability::Full, "full", "normal"),
+            ),
             ("state_dir", self.state_dir().display().to_string()),
         ];
         all.extend(self.access_settings());
@@ -22,14 +25,26 @@ impl Config {
             ("jobs.max_retries", self.jobs.max_retries.to_string()),
             ("jobs.stale_live", span(self.jobs.stale_live)),
             ("jobs.stale_batch", span(self.jobs.stale_batch)),
-            ("jobs.retention", self.jobs.retention.map_or_else(|| "for ever".to_owned(), span)),
-            ("nodes.heartbeat", format!("{} (lease {})", span(self.heartbeat), span(self.lease()))),
+            (
+                "jobs.retention",
+                self.jobs.retention.map_or_else(|| "for ever".to_owned(), span),
+            ),
+            (
+                "nodes.heartbeat",
+                format!("{} (lease {})", span(self.heartbeat), span(self.lease())),
+            ),
             ("scheduler_interval", span(self.scheduler_interval)),
             ("limits.body_bytes", self.limits.body_bytes.to_string()),
             ("limits.connections", self.limits.connections.to_string()),
-            ("limits.disk_reserve_bytes", self.limits.disk_reserve_bytes.to_string()),
+            (
+                "limits.disk_reserve_bytes",
+                self.limits.disk_reserve_bytes.to_string(),
+            ),
             ("tracing", self.traces_setting()),
-            ("log.format", lower(self.log.format == LogFormat::Text, "text", "json")),
+            (
+                "log.format",
+                lower(self.log.format == LogFormat::Text, "text", "json"),
+            ),
             ("log.level", format!("{:?}", self.log.level).to_lowercase()),
             ("log.directory", self.log_setting()),
             ("drain", span(self.drain)),
@@ -56,7 +71,9 @@ impl Config {
         if !tls.enabled {
             return vec![("tls.enabled", "false: PLAIN HTTP".to_owned())];
         }
-        let path = |path: Option<&Path>, none: &str| path.map_or_else(|| none.to_owned(), |path| path.display().to_string());
+        let path = |path: Option<&Path>, none: &str| {
+            path.map_or_else(|| none.to_owned(), |path| path.display().to_string())
+        };
         let who = match tls.client_certs {
             ClientCerts::Off => "off",
             ClientCerts::Nodes => "nodes",

@@ -5,7 +5,9 @@ use clap::Parser as _;
 
 fn args(line: &str) -> Config {
     let words = std::iter::once("ffrtmp-scheduler").chain(line.split_whitespace());
-    Args::try_parse_from(words).unwrap().over(Config::default(), |_| None)
+    Args::try_parse_from(words)
+        .unwrap()
+        .over(Config::default(), |_| None)
 }
 
 fn refused(line: &str) -> String {
@@ -65,10 +67,15 @@ fn the_master_key_comes_from_flag_then_either_variable_then_file() {
     let variable = |name: &str| (name == "MASTER_API_KEY").then(|| "from-env".to_owned());
     let other = |name: &str| (name == "FFMPEG_RTMP_API_KEY").then(|| " other \n".to_owned());
     let key = |words: &[&str], variable: &dyn Fn(&str) -> Option<String>| {
-        let config = Args::try_parse_from(words).unwrap().over(Config::default(), variable);
+        let config = Args::try_parse_from(words)
+            .unwrap()
+            .over(Config::default(), variable);
         config.access.api_key.map(|key| key.reveal().to_owned())
     };
-    assert_eq!(key(&["s", "--api-key", "flag"], &variable).as_deref(), Some("flag"));
+    assert_eq!(
+        key(&["s", "--api-key", "flag"], &variable).as_deref(),
+        Some("flag")
+    );
     assert_eq!(key(&["s"], &variable).as_deref(), Some("from-env"));
     assert_eq!(key(&["s"], &other).as_deref(), Some("other"));
     assert_eq!(key(&["s", "--api-key", ""], &|_| None), None);
@@ -77,13 +84,34 @@ fn the_master_key_comes_from_flag_then_either_variable_then_file() {
 #[test]
 fn faults_of_a_file_are_told_with_line_column_and_key() {
     for (text, expected) in [
-        ("listn: a", "s.yaml:1:1: unknown key \"listn\"; did you mean \"listen\"?"),
-        ("listen: here", "s.yaml:1:9: listen: \"here\" is no address; write IP:PORT, such as 0.0.0.0:8080 or [::]:8080"),
-        ("jobs:\n  max_retries: -1", "s.yaml:2:16: jobs.max_retries: -1 is not possible; write 0 to 100"),
-        ("jobs:\n  retention: soon", "s.yaml:2:14: jobs.retention: \"soon\" is no span of time; write a number with its unit, such as 30s, 5m, 7d"),
-        ("tls:\n  cert: a.crt", "s.yaml:2:9: tls.cert: stands alone; give tls.key as well"),
-        ("access:\n  exempt: [10.0.0.0/99]", "s.yaml:2:12: access.exempt[0]: \"10.0.0.0/99\" is no address and no network; write 10.0.0.1 or 10.0.0.0/8"),
-        ("durability: off", "s.yaml:1:13: durability: \"off\" is not possible; write full or normal"),
+        (
+            "listn: a",
+            "s.yaml:1:1: unknown key \"listn\"; did you mean \"listen\"?",
+        ),
+        (
+            "listen: here",
+            "s.yaml:1:9: listen: \"here\" is no address; write IP:PORT, such as 0.0.0.0:8080 or [::]:8080",
+        ),
+        (
+            "jobs:\n  max_retries: -1",
+            "s.yaml:2:16: jobs.max_retries: -1 is not possible; write 0 to 100",
+        ),
+        (
+            "jobs:\n  retention: soon",
+            "s.yaml:2:14: jobs.retention: \"soon\" is no span of time; write a number with its unit, such as 30s, 5m, 7d",
+        ),
+        (
+            "tls:\n  cert: a.crt",
+            "s.yaml:2:9: tls.cert: stands alone; give tls.key as well",
+        ),
+        (
+            "access:\n  exempt: [10.0.0.0/99]",
+            "s.yaml:2:12: access.exempt[0]: \"10.0.0.0/99\" is no address and no network; write 10.0.0.1 or 10.0.0.0/8",
+        ),
+        (
+            "durability: off",
+            "s.yaml:1:13: durability: \"off\" is not possible; write full or normal",
+        ),
     ] {
         assert_eq!(parse("s.yaml", text).unwrap_err().to_string(), expected);
     }
@@ -112,7 +140,12 @@ fn what_is_printed_never_holds_the_key() {
     let config = args("--api-key very-secret-1 --open-api --tls=false");
     let shown = format!("{config}\n{config:?}");
     assert!(!shown.contains("very-secret-1"), "{shown}");
-    for part in ["access.api_key: set (hidden)", "NO KEY IS ASKED FOR", "PLAIN HTTP", "state_dir: master.d"] {
+    for part in [
+        "access.api_key: set (hidden)",
+        "NO KEY IS ASKED FOR",
+        "PLAIN HTTP",
+        "state_dir: master.d",
+    ] {
         assert!(shown.contains(part), "{part} in {shown}");
     }
 }

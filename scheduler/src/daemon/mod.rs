@@ -6,6 +6,7 @@
 //!
 //! **Refuses** to touch a running job on its way out: nodes go on, and their leases wait for the next start.
 
+mod queue;
 #[cfg(test)]
 mod tests;
 
@@ -22,10 +23,12 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
-use crate::store::{Store, StoreError};
 use crate::http::{App, AppState, Disk, probes, router, serve};
 use crate::metrics::Metrics;
 use crate::security::{Opened, Security, SecurityError};
+use crate::store::sqlite::OpenError;
+use queue::Closer;
+pub use queue::{Queue, open_queue};
 
 /// How often certificates are looked at.
 const REFRESH: Duration = Duration::from_hours(1);
@@ -46,6 +49,9 @@ pub enum DaemonError {
     /// Certificates, keys or the audit log.
     #[error(transparent)]
     Security(#[from] SecurityError),
+    /// The database.
+    #[error(transparent)]
+    Database(#[from] OpenError),
     /// A port could not be bound.
     #[error("listen on {address} for {what}; another process has the port, or give another with {flag}")]
     Bind {
@@ -64,23 +70,15 @@ pub enum DaemonError {
     /// Signals cannot be received.
     #[error("receive signals")]
     Signals(#[source] std::io::Error),
+    /// The threads that serve could not be started.
+    #[error("start the threads that serve")]
+    Threads(#[source] std::io::Error),
     /// The API ended while the daemon ran.
     #[error("the API ended on its own")]
     ApiEnded(#[source] std::io::Error),
     /// The work of a thread was cut short.
     #[error("the start was cut short")]
     Cut(#[from] tokio::task::JoinError),
-}
-
-/// Closes a store: waits for its writer and truncates its log. Blocks.
-pub type Closer = Box<dyn FnOnce() -> Result<(), StoreError> + Send>;
-
-/// A store, and how to close it once nobody asks any more.
-pub struct Queue {
-    /// The store.
-    pub store: Arc<dyn Store>,
-    /// How to close it.
-    pub close: Closer,
 }
 
 /// A daemon that serves.
@@ -102,7 +100,11 @@ pub struct Running {
     drain: Duration,
 }
 
-fn bind(address: SocketAddr, what: &'static str, flag: &'static str) -> Result<(TcpListener, SocketAddr), DaemonError> {
+fn bind(
+    address: SocketAddr,
+    what: &'static str,
+    flag: &'static str,
+) -> Result<(TcpListener, SocketAddr), DaemonError> {
     let failed = |source| DaemonError::Bind {
         address,
         what,
@@ -119,7 +121,10 @@ fn bind(address: SocketAddr, what: &'static str, flag: &'static str) -> Result<(
 pub async fn start(config: &Config, queue: Queue) -> Result<Running, DaemonError> {
     let owned = config.clone();
     let opened = tokio::task::spawn_blocking(move || Security::open(&owned, Timestamp::now())).await?;
-    let Opened { security, audit_thread } = opened?;
+    let Opened {
+        security,
+        audit_thread,
+    } = opened?;
     let stop = CancellationToken::new();
     let app = Arc::new(AppState::new(
         Arc::clone(&queue.store),
@@ -130,14 +135,26 @@ pub async fn start(config: &Config, queue: Queue) -> Result<Running, DaemonError
         config.limits.body_bytes,
     ));
     let metrics_stop = CancellationToken::new();
-    let probes = config.metrics.map(|address| open_probes(address, &app, &metrics_stop)).transpose()?;
+    let probes = config
+        .metrics
+        .map(|address| open_probes(address, &app, &metrics_stop))
+        .transpose()?;
     let (metrics_at, metrics_task) = probes.unzip();
     let (listener, api) = bind(config.listen, "the API", "--port")?;
     let api_handle = Handle::new();
-    let serving = serve(listener, router(&app), security.tls(), config.limits.connections, api_handle.clone());
+    let serving = serve(
+        listener,
+        router(&app),
+        security.tls(),
+        config.limits.connections,
+        api_handle.clone(),
+    );
     let api_task = tokio::spawn(serving);
     let scheme = if security.tls().is_some() { "https" } else { "http" };
-    tracing::info!("API on {scheme}://{api}, fingerprint of the CA {}", security.authority.fingerprint());
+    tracing::info!(
+        "API on {scheme}://{api}, fingerprint of the CA {}",
+        security.authority.fingerprint()
+    );
     Ok(Running {
         timers: timers(&app, config.scheduler_interval),
         close: queue.close,
@@ -170,7 +187,10 @@ fn open_probes(
     tracing::info!("metrics on http://{bound}/metrics");
     let (router, stop) = (probes(app), stop.clone());
     let task = tokio::spawn(async move {
-        if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await {
+        if let Err(error) = axum::serve(listener, router)
+            .with_graceful_shutdown(stop.cancelled_owned())
+            .await
+        {
             tracing::error!(%error, "the port of the metrics ended");
         }
     });
@@ -199,13 +219,21 @@ async fn sweep(app: App, period: Duration) {
             Ok(swept) => {
                 failing = false;
                 if swept.nodes_lost > 0 || swept.stalled > 0 {
-                    tracing::warn!(nodes_lost = swept.nodes_lost, stalled = swept.stalled, returned = swept.returned, "swept");
+                    tracing::warn!(
+                        nodes_lost = swept.nodes_lost,
+                        stalled = swept.stalled,
+                        returned = swept.returned,
+                        "swept"
+                    );
                 }
             }
             Err(error) if failing => tracing::debug!(%error, "the sweep failed again"),
             Err(error) => {
                 failing = true;
-                tracing::error!(error = &error as &dyn std::error::Error, "the sweep failed; it is tried again");
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "the sweep failed; it is tried again"
+                );
             }
         }
     }
@@ -258,7 +286,9 @@ impl Running {
                 }
             }
         };
-        tracing::info!("stopping on {why}; nodes go on with their jobs, and their leases wait for the next start");
+        tracing::info!(
+            "stopping on {why}; nodes go on with their jobs, and their leases wait for the next start"
+        );
         self.stop().await;
         Ok(())
     }
@@ -284,7 +314,10 @@ impl Running {
             Ok(Ok(Ok(()))) => tracing::info!("HTTP stopped"),
             Ok(Ok(Err(error))) => tracing::warn!(%error, "HTTP ended with an error"),
             Ok(Err(error)) => tracing::warn!(%error, "HTTP was cut short"),
-            Err(_) => tracing::warn!("requests in flight took longer than {} s and were cut off", self.drain.as_secs()),
+            Err(_) => tracing::warn!(
+                "requests in flight took longer than {} s and were cut off",
+                self.drain.as_secs()
+            ),
         }
         self.metrics_stop.cancel();
         if let Some(task) = self.metrics_task.take()
@@ -303,11 +336,12 @@ impl Running {
             ..
         } = self;
         drop((app, security));
-        match tokio::time::timeout(CLOSE_PATIENCE, tokio::task::spawn_blocking(close)).await {
-            Ok(Ok(Ok(()))) => tracing::info!("database closed"),
-            Ok(Ok(Err(error))) => tracing::error!(error = &error as &dyn std::error::Error, "the database was not closed cleanly"),
-            Ok(Err(error)) => tracing::error!(%error, "closing the database was cut short"),
-            Err(_) => tracing::error!("the database did not close within {} s", CLOSE_PATIENCE.as_secs()),
+        match tokio::task::spawn_blocking(move || close(CLOSE_PATIENCE)).await {
+            Ok(true) => tracing::info!("database closed"),
+            Ok(false) => tracing::warn!(
+                "the database is still in use by a request that was cut off; what was acknowledged is on disk"
+            ),
+            Err(error) => tracing::error!(%error, "closing the database was cut short"),
         }
         // Its thread ends once the last connection is gone; one that was cut off may take a moment to notice.
         let joined = tokio::task::spawn_blocking(move || audit_thread.join());

@@ -8,8 +8,8 @@ use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 use ffrtmp_api::{
-    CaView, ErrorCode, KeyCreated, KeyList, KeyRequest, KeyView, RotateRequest, TokenCreated, TokenList, TokenRequest,
-    TokenView,
+    CaView, ErrorCode, KeyCreated, KeyList, KeyRequest, KeyView, RotateRequest, TokenCreated, TokenList,
+    TokenRequest, TokenView,
 };
 use jiff::Timestamp;
 
@@ -24,24 +24,90 @@ const ADMIN: Need = Need::Scope(Scope::Admin);
 
 pub(super) fn routes() -> Vec<Route> {
     vec![
-        Route::new(Method::GET, "/ca", "getCa", "The authority behind the server's certificate", Need::Nobody, get(ca)).gives::<CaView>(200),
-        Route::new(Method::GET, "/keys", "listKeys", "All keys, without their secrets", ADMIN, get(keys)).gives::<KeyList>(200),
-        Route::new(Method::POST, "/keys", "createKey", "A new key", ADMIN, post(create_key))
-            .takes::<KeyRequest>()
-            .gives::<KeyCreated>(201),
-        Route::new(Method::POST, "/keys/{id}/rotate", "rotateKey", "A new key like this one, which ends", ADMIN, post(rotate_key))
-            .takes::<RotateRequest>()
-            .gives::<KeyCreated>(201),
-        Route::new(Method::DELETE, "/keys/{id}", "revokeKey", "End a key at once", ADMIN, delete(revoke)).gives_other(204),
-        Route::new(Method::GET, "/tokens", "listTokens", "All join tokens, without their secrets", ADMIN, get(tokens))
-            .gives::<TokenList>(200),
-        Route::new(Method::POST, "/tokens", "createToken", "A token for nodes to join with", ADMIN, post(create_token))
-            .takes::<TokenRequest>()
-            .gives::<TokenCreated>(201),
-        Route::new(Method::DELETE, "/tokens/{id}", "revokeToken", "End a join token at once", ADMIN, delete(revoke)).gives_other(204),
+        Route::new(
+            Method::GET,
+            "/ca",
+            "getCa",
+            "The authority behind the server's certificate",
+            Need::Nobody,
+            get(ca),
+        )
+        .gives::<CaView>(200),
+        Route::new(
+            Method::GET,
+            "/keys",
+            "listKeys",
+            "All keys, without their secrets",
+            ADMIN,
+            get(keys),
+        )
+        .gives::<KeyList>(200),
+        Route::new(
+            Method::POST,
+            "/keys",
+            "createKey",
+            "A new key",
+            ADMIN,
+            post(create_key),
+        )
+        .takes::<KeyRequest>()
+        .gives::<KeyCreated>(201),
+        Route::new(
+            Method::POST,
+            "/keys/{id}/rotate",
+            "rotateKey",
+            "A new key like this one, which ends",
+            ADMIN,
+            post(rotate_key),
+        )
+        .takes::<RotateRequest>()
+        .gives::<KeyCreated>(201),
+        Route::new(
+            Method::DELETE,
+            "/keys/{id}",
+            "revokeKey",
+            "End a key at once",
+            ADMIN,
+            delete(revoke),
+        )
+        .gives_other(204),
+        Route::new(
+            Method::GET,
+            "/tokens",
+            "listTokens",
+            "All join tokens, without their secrets",
+            ADMIN,
+            get(tokens),
+        )
+        .gives::<TokenList>(200),
+        Route::new(
+            Method::POST,
+            "/tokens",
+            "createToken",
+            "A token for nodes to join with",
+            ADMIN,
+            post(create_token),
+        )
+        .takes::<TokenRequest>()
+        .gives::<TokenCreated>(201),
+        Route::new(
+            Method::DELETE,
+            "/tokens/{id}",
+            "revokeToken",
+            "End a join token at once",
+            ADMIN,
+            delete(revoke),
+        )
+        .gives_other(204),
     ]
     .into_iter()
-    .map(|route| if route.path.contains('{') { route.problems(&[ErrorCode::NotFound]) } else { route })
+    .map(|route| {
+        if route.path.contains('{') {
+            route.problems(&[ErrorCode::NotFound])
+        } else {
+            route
+        }
+    })
     .collect()
 }
 
@@ -63,11 +129,14 @@ async fn keys(State(app): State<App>) -> Json<KeyList> {
         expires_at: key.expires,
         revoked_at: key.revoked,
     };
-    Json(KeyList { keys: app.security.book.keys().into_iter().map(view).collect() })
+    Json(KeyList {
+        keys: app.security.book.keys().into_iter().map(view).collect(),
+    })
 }
 
 fn later(now: Timestamp, seconds: u64) -> Timestamp {
-    now.saturating_add(Duration::from_secs(seconds)).unwrap_or(Timestamp::MAX)
+    now.saturating_add(Duration::from_secs(seconds))
+        .unwrap_or(Timestamp::MAX)
 }
 
 async fn create_key(State(app): State<App>, Body(request): Body<KeyRequest>) -> Answer<Response> {
@@ -75,17 +144,44 @@ async fn create_key(State(app): State<App>, Body(request): Body<KeyRequest>) -> 
     let minted = booking(&app, move |app| {
         let now = Timestamp::now();
         let expires = request.expires_in_sec.map(|seconds| later(now, seconds));
-        app.security.book.create_key(request.name.trim(), request.scopes, request.per_second, expires, now)
+        app.security.book.create_key(
+            request.name.trim(),
+            request.scopes,
+            request.per_second,
+            expires,
+            now,
+        )
     });
     let minted = minted.await?;
-    Ok((StatusCode::CREATED, Json(KeyCreated { id: minted.id, key: minted.text })).into_response())
+    Ok((
+        StatusCode::CREATED,
+        Json(KeyCreated {
+            id: minted.id,
+            key: minted.text,
+        }),
+    )
+        .into_response())
 }
 
-async fn rotate_key(State(app): State<App>, Id(id): Id, OptionalBody(request): OptionalBody<RotateRequest>) -> Answer<Response> {
+async fn rotate_key(
+    State(app): State<App>,
+    Id(id): Id,
+    OptionalBody(request): OptionalBody<RotateRequest>,
+) -> Answer<Response> {
     request.validate()?;
     let overlap = Duration::from_secs(request.overlap_sec);
-    let minted = booking(&app, move |app| app.security.book.rotate_key(&id, overlap, Timestamp::now())).await?;
-    Ok((StatusCode::CREATED, Json(KeyCreated { id: minted.id, key: minted.text })).into_response())
+    let minted = booking(&app, move |app| {
+        app.security.book.rotate_key(&id, overlap, Timestamp::now())
+    })
+    .await?;
+    Ok((
+        StatusCode::CREATED,
+        Json(KeyCreated {
+            id: minted.id,
+            key: minted.text,
+        }),
+    )
+        .into_response())
 }
 
 async fn revoke(State(app): State<App>, Id(id): Id) -> Answer<StatusCode> {
@@ -101,15 +197,25 @@ async fn tokens(State(app): State<App>) -> Json<TokenList> {
         expires_at: ticket.expires,
         revoked_at: ticket.revoked,
     };
-    Json(TokenList { tokens: app.security.book.tickets().into_iter().map(view).collect() })
+    Json(TokenList {
+        tokens: app.security.book.tickets().into_iter().map(view).collect(),
+    })
 }
 
-async fn create_token(State(app): State<App>, OptionalBody(request): OptionalBody<TokenRequest>) -> Answer<Response> {
+async fn create_token(
+    State(app): State<App>,
+    OptionalBody(request): OptionalBody<TokenRequest>,
+) -> Answer<Response> {
     request.validate()?;
     let now = Timestamp::now();
     let expires_at = later(now, request.expires_in_sec);
     let minted = booking(&app, move |app| {
-        app.security.book.create_ticket(app.security.authority.fingerprint(), request.uses, expires_at, now)
+        app.security.book.create_ticket(
+            app.security.authority.fingerprint(),
+            request.uses,
+            expires_at,
+            now,
+        )
     });
     let minted = minted.await?;
     let created = TokenCreated {

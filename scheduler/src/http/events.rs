@@ -30,16 +30,33 @@ pub(super) fn routes() -> Vec<Route> {
     let route = |path, name, summary, serve| {
         Route::new(Method::GET, path, name, summary, Need::Scope(Scope::Read), serve)
             .gives_other(200)
-            .query::<i64>("after", "Number of the last event seen; 0 is the beginning; what comes from now on when left out")
+            .query::<i64>(
+                "after",
+                "Number of the last event seen; 0 is the beginning; what comes from now on when left out",
+            )
             .problems(&[ErrorCode::Gone])
     };
     vec![
-        route("/events", "watchEvents", "Transitions of all jobs as server-sent events", get(all)),
-        route("/jobs/{id}/events", "watchJob", "Transitions of one job as server-sent events", get(of_job)),
+        route(
+            "/events",
+            "watchEvents",
+            "Transitions of all jobs as server-sent events",
+            get(all),
+        ),
+        route(
+            "/jobs/{id}/events",
+            "watchJob",
+            "Transitions of one job as server-sent events",
+            get(of_job),
+        ),
     ]
 }
 
-async fn all(State(app): State<App>, headers: HeaderMap, query: Query) -> Answer<Sse<impl Stream<Item = Result<Event, Infallible>>>> {
+async fn all(
+    State(app): State<App>,
+    headers: HeaderMap,
+    query: Query,
+) -> Answer<Sse<impl Stream<Item = Result<Event, Infallible>>>> {
     let clock = *app.store.watch().borrow();
     let after = start(&headers, query, clock)?;
     stream(app, None, after).await
@@ -60,15 +77,29 @@ async fn of_job(
 /// A browser that reconnects sends the last number it saw in a header; that is later than the one in the address.
 fn start(headers: &HeaderMap, mut query: Query, clock: i64) -> Answer<i64> {
     let refuse = |name: &str| Refused::field(name, "is no number of an event; write 0 or more");
-    let last = headers.get("last-event-id").map(|value| value.to_str().ok().and_then(|text| text.parse().ok()).ok_or_else(|| refuse("Last-Event-ID")));
+    let last = headers.get("last-event-id").map(|value| {
+        value
+            .to_str()
+            .ok()
+            .and_then(|text| text.parse().ok())
+            .ok_or_else(|| refuse("Last-Event-ID"))
+    });
     let asked: Option<i64> = query.parsed(&["after"])?;
     query.end("after")?;
     let after = last.transpose()?.or(asked).unwrap_or(clock);
-    if after < 0 { Err(refuse("after")) } else { Ok(after) }
+    if after < 0 {
+        Err(refuse("after"))
+    } else {
+        Ok(after)
+    }
 }
 
 /// The first page is fetched before the answer begins, so that its problems are answers and not broken streams.
-async fn stream(app: App, job: Option<JobUuid>, after: i64) -> Answer<Sse<impl Stream<Item = Result<Event, Infallible>>>> {
+async fn stream(
+    app: App,
+    job: Option<JobUuid>,
+    after: i64,
+) -> Answer<Sse<impl Stream<Item = Result<Event, Infallible>>>> {
     let mut clock = app.store.watch();
     clock.mark_unchanged();
     let first = app.store.events(after, PAGE).await?;
@@ -100,7 +131,13 @@ async fn follow(
             if job.is_some_and(|job| job != event.job_id) {
                 continue;
             }
-            let Ok(line) = Event::default().event("transition").id(event.id.to_string()).json_data(&event) else { return };
+            let Ok(line) = Event::default()
+                .event("transition")
+                .id(event.id.to_string())
+                .json_data(&event)
+            else {
+                return;
+            };
             if sender.send(Ok(line)).await.is_err() {
                 return;
             }
@@ -112,7 +149,9 @@ async fn follow(
             Ok(page) => page,
             Err(error) => {
                 let told = Event::default().event("problem").json_data(error.problem());
-                if let Ok(event) = told && sender.send(Ok(event)).await.is_err() {
+                if let Ok(event) = told
+                    && sender.send(Ok(event)).await.is_err()
+                {
                     tracing::debug!("a stream's reader left before its problem was told");
                 }
                 return;

@@ -47,7 +47,10 @@ pub(super) async fn guard(State(door): State<Arc<Door>>, mut request: Request, n
     let started = Instant::now();
     let number = REQUESTS.fetch_add(1, Ordering::Relaxed);
     let id = format!("{:x}-{number:x}", door.app.start_ms);
-    let address = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip());
+    let address = request
+        .extensions()
+        .get::<ConnectInfo<SocketAddr>>()
+        .map(|info| info.0.ip());
     let method = request.method().clone();
     let path: String = request.uri().path().chars().take(256).collect();
     let received = request.body().size_hint().lower();
@@ -93,43 +96,65 @@ fn admit(door: &Door, request: &Request, address: Option<IpAddr>) -> Answer<Iden
     let security = &door.app.security;
     let charge = || address.map_or(Ok(()), |address| security.rates.charge_address(address));
     if door.need == Need::Nobody {
-        return charge().map(|()| Identity::Anyone).map_err(|error| too_many(door, error));
+        return charge()
+            .map(|()| Identity::Anyone)
+            .map_err(|error| too_many(door, error));
     }
     let token = bearer(request.headers())?;
     let certificate = request.extensions().get::<PeerCertificate>();
     let name = certificate.and_then(|certificate| certificate.0.as_deref());
-    let identity = security.identify(token, name, Timestamp::now()).map_err(|refusal| {
-        if let Err(error) = charge() {
-            return too_many(door, error);
-        }
-        door.app.metrics.on_refused_key(refusal);
-        unauthorized(refusal)
-    })?;
+    let identity = security
+        .identify(token, name, Timestamp::now())
+        .map_err(|refusal| {
+            if let Err(error) = charge() {
+                return too_many(door, error);
+            }
+            door.app.metrics.on_refused_key(refusal);
+            unauthorized(refusal)
+        })?;
     if !matches!(identity, Identity::Node { .. }) {
         charge().map_err(|error| too_many(door, error))?;
     }
-    security.rates.charge_caller(&identity).map_err(|error| too_many(door, error))?;
+    security
+        .rates
+        .charge_caller(&identity)
+        .map_err(|error| too_many(door, error))?;
     if door.need == Need::Node && security.nodes_need_certificates() && name.is_none() {
         return Err(Refused::new(
             ErrorCode::Forbidden,
             "nodes show a certificate here (--mtls); send a certificate request when you join",
         ));
     }
-    if identity.may(door.need) { Ok(identity) } else { Err(forbidden(door.need)) }
+    if identity.may(door.need) {
+        Ok(identity)
+    } else {
+        Err(forbidden(door.need))
+    }
 }
 
 /// The key of a request: `Authorization: Bearer KEY` or `X-API-Key: KEY`.
 fn bearer(headers: &HeaderMap) -> Answer<Option<&str>> {
-    let unreadable = || Refused::new(ErrorCode::Unauthorized, "the key holds characters that no key has");
+    let unreadable = || {
+        Refused::new(
+            ErrorCode::Unauthorized,
+            "the key holds characters that no key has",
+        )
+    };
     if let Some(value) = headers.get(header::AUTHORIZATION) {
         let text = value.to_str().map_err(|_| unreadable())?;
         let (scheme, key) = text.split_once(' ').unwrap_or((text, ""));
         if !scheme.eq_ignore_ascii_case("bearer") || key.trim().is_empty() {
-            return Err(Refused::new(ErrorCode::Unauthorized, "write Authorization: Bearer KEY"));
+            return Err(Refused::new(
+                ErrorCode::Unauthorized,
+                "write Authorization: Bearer KEY",
+            ));
         }
         return Ok(Some(key.trim()));
     }
-    let key = headers.get("x-api-key").map(|value| value.to_str().map_err(|_| unreadable())).transpose()?;
+    let key = headers
+        .get("x-api-key")
+        .map(|value| value.to_str().map_err(|_| unreadable()))
+        .transpose()?;
     Ok(key.map(str::trim).filter(|key| !key.is_empty()))
 }
 
@@ -143,8 +168,15 @@ fn too_many(door: &Door, error: TooMany) -> Refused {
         Budget::Address => "this address",
         Budget::Caller => "this key",
     };
-    let mut refused = Refused::new(ErrorCode::RateLimited, format!("too many requests from {whose}; send batches, or wait"));
-    refused.0.retry_after_sec = Some(u32::try_from(error.retry_after.as_secs()).unwrap_or(u32::MAX).saturating_add(1));
+    let mut refused = Refused::new(
+        ErrorCode::RateLimited,
+        format!("too many requests from {whose}; send batches, or wait"),
+    );
+    refused.0.retry_after_sec = Some(
+        u32::try_from(error.retry_after.as_secs())
+            .unwrap_or(u32::MAX)
+            .saturating_add(1),
+    );
     refused
 }
 

@@ -40,7 +40,10 @@ struct Measured {
 impl Disk {
     /// Of the filesystem that holds `database`; full when less than `reserve` bytes are free.
     pub fn of(database: &Path, reserve: u64) -> Self {
-        let place = database.parent().filter(|place| !place.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let place = database
+            .parent()
+            .filter(|place| !place.as_os_str().is_empty())
+            .unwrap_or(Path::new("."));
         let disk = Self {
             place: place.to_path_buf(),
             reserve,
@@ -54,7 +57,10 @@ impl Disk {
     pub fn measure(&self) {
         match statvfs(&self.place) {
             Ok(found) => {
-                self.measured.free.store(found.blocks_available().saturating_mul(found.fragment_size()), Ordering::Relaxed);
+                self.measured.free.store(
+                    found.blocks_available().saturating_mul(found.fragment_size()),
+                    Ordering::Relaxed,
+                );
                 self.measured.known.store(true, Ordering::Relaxed);
             }
             Err(error) => {
@@ -66,7 +72,10 @@ impl Disk {
 
     /// Bytes that were free; `None` when that is not known.
     pub fn free(&self) -> Option<u64> {
-        self.measured.known.load(Ordering::Relaxed).then(|| self.measured.free.load(Ordering::Relaxed))
+        self.measured
+            .known
+            .load(Ordering::Relaxed)
+            .then(|| self.measured.free.load(Ordering::Relaxed))
     }
 
     /// Whether too little is free. What is not known is not full: SQLite itself will say.
@@ -76,13 +85,35 @@ impl Disk {
 }
 
 pub(super) fn routes() -> Vec<Route> {
-    let health = |path, name| Route::new(Method::GET, path, name, "The process lives", Need::Nobody, get(healthz)).gives::<Health>(200);
-    let ready = |path, name| {
-        Route::new(Method::GET, path, name, "Database and disk are fit for work", Need::Nobody, get(readyz))
-            .gives::<Value>(200)
-            .gives::<Value>(503)
+    let health = |path, name| {
+        Route::new(
+            Method::GET,
+            path,
+            name,
+            "The process lives",
+            Need::Nobody,
+            get(healthz),
+        )
+        .gives::<Health>(200)
     };
-    vec![health("/healthz", "healthz"), health("/health", "health"), ready("/readyz", "readyz"), ready("/ready", "ready")]
+    let ready = |path, name| {
+        Route::new(
+            Method::GET,
+            path,
+            name,
+            "Database and disk are fit for work",
+            Need::Nobody,
+            get(readyz),
+        )
+        .gives::<Value>(200)
+        .gives::<Value>(503)
+    };
+    vec![
+        health("/healthz", "healthz"),
+        health("/health", "health"),
+        ready("/readyz", "readyz"),
+        ready("/ready", "ready"),
+    ]
 }
 
 /// The port of metrics and probes: plain HTTP, nobody is asked for a key.
@@ -97,7 +128,9 @@ pub(crate) fn probes(app: &App) -> Router {
 }
 
 async fn healthz() -> Json<Health> {
-    Json(Health { status: "healthy".to_owned() })
+    Json(Health {
+        status: "healthy".to_owned(),
+    })
 }
 
 async fn readyz(State(app): State<App>) -> (StatusCode, Json<Value>) {
@@ -125,11 +158,21 @@ async fn readyz(State(app): State<App>) -> (StatusCode, Json<Value>) {
         },
         "timestamp": jiff::Timestamp::now(),
     });
-    (if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, Json(body))
+    (
+        if ready {
+            StatusCode::OK
+        } else {
+            StatusCode::SERVICE_UNAVAILABLE
+        },
+        Json(body),
+    )
 }
 
 async fn metrics(State(app): State<App>) -> Response {
-    let stats = tokio::time::timeout(PATIENCE, app.store.stats()).await.ok().and_then(Result::ok);
+    let stats = tokio::time::timeout(PATIENCE, app.store.stats())
+        .await
+        .ok()
+        .and_then(Result::ok);
     let moment = Moment {
         stats,
         audit_dropped: app.security.audit.dropped(),

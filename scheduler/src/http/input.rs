@@ -18,7 +18,9 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
     type Rejection = Refused;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Refused> {
-        let bytes = Bytes::from_request(request, state).await.map_err(|error| unread(&error))?;
+        let bytes = Bytes::from_request(request, state)
+            .await
+            .map_err(|error| unread(&error))?;
         parse(&bytes).map(Self)
     }
 }
@@ -31,7 +33,9 @@ impl<T: DeserializeOwned + Default, S: Send + Sync> FromRequest<S> for OptionalB
     type Rejection = Refused;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Refused> {
-        let bytes = Bytes::from_request(request, state).await.map_err(|error| unread(&error))?;
+        let bytes = Bytes::from_request(request, state)
+            .await
+            .map_err(|error| unread(&error))?;
         if bytes.iter().all(u8::is_ascii_whitespace) {
             return Ok(Self(T::default()));
         }
@@ -41,9 +45,15 @@ impl<T: DeserializeOwned + Default, S: Send + Sync> FromRequest<S> for OptionalB
 
 fn unread(error: &BytesRejection) -> Refused {
     if error.status() == StatusCode::PAYLOAD_TOO_LARGE {
-        return Refused::new(ErrorCode::TooLarge, "the body is larger than this route takes; send fewer jobs at a time");
+        return Refused::new(
+            ErrorCode::TooLarge,
+            "the body is larger than this route takes; send fewer jobs at a time",
+        );
     }
-    Refused::new(ErrorCode::Invalid, format!("the body was not read: {}", error.body_text()))
+    Refused::new(
+        ErrorCode::Invalid,
+        format!("the body was not read: {}", error.body_text()),
+    )
 }
 
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Answer<T> {
@@ -57,17 +67,26 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Answer<T> {
         }
         Refused::field("body", syntax(bytes, &inner))
     })?;
-    deserializer.end().map_err(|error| Refused::field("body", format!("text after the end of the JSON: {error}")))?;
+    deserializer
+        .end()
+        .map_err(|error| Refused::field("body", format!("text after the end of the JSON: {error}")))?;
     Ok(value)
 }
 
 /// The predecessor's documents show JSON with comments, which is none: that gets advice of its own.
 fn syntax(bytes: &[u8], error: &serde_json::Error) -> String {
-    let line = bytes.split(|&byte| byte == b'\n').nth(error.line().saturating_sub(1)).unwrap_or_default();
+    let line = bytes
+        .split(|&byte| byte == b'\n')
+        .nth(error.line().saturating_sub(1))
+        .unwrap_or_default();
     let before = line.get(..error.column().min(line.len())).unwrap_or_default();
     let comment = [b'/', b'#'].iter().any(|mark| before.ends_with(&[*mark]));
     if comment {
-        return format!("is no JSON: a comment at line {} column {}; JSON has none, remove it", error.line(), error.column());
+        return format!(
+            "is no JSON: a comment at line {} column {}; JSON has none, remove it",
+            error.line(),
+            error.column()
+        );
     }
     if bytes.is_empty() {
         return "is empty; send a JSON object".to_owned();
@@ -84,7 +103,9 @@ impl<S: Send + Sync> FromRequestParts<S> for Id {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refused> {
         let found = Path::<String>::from_request_parts(parts, state).await;
-        found.map(|Path(text)| Self(text)).map_err(|error| Refused::field("id", error.body_text()))
+        found
+            .map(|Path(text)| Self(text))
+            .map_err(|error| Refused::field("id", error.body_text()))
     }
 }
 
@@ -116,16 +137,25 @@ impl Query {
             !hit
         });
         if found.len() > 1 {
-            return Err(Refused::field(names.first().copied().unwrap_or_default(), "is given twice; give it once"));
+            return Err(Refused::field(
+                names.first().copied().unwrap_or_default(),
+                "is given twice; give it once",
+            ));
         }
         Ok(found.pop())
     }
 
     /// Takes a parameter out and parses it.
-    pub(super) fn parsed<T: std::str::FromStr<Err: std::fmt::Display>>(&mut self, names: &[&str]) -> Answer<Option<T>> {
+    pub(super) fn parsed<T: std::str::FromStr<Err: std::fmt::Display>>(
+        &mut self,
+        names: &[&str],
+    ) -> Answer<Option<T>> {
         let name = names.first().copied().unwrap_or_default();
         self.text(names)?
-            .map(|text| text.parse().map_err(|error: T::Err| Refused::field(name, error.to_string())))
+            .map(|text| {
+                text.parse()
+                    .map_err(|error: T::Err| Refused::field(name, error.to_string()))
+            })
             .transpose()
     }
 
@@ -135,7 +165,10 @@ impl Query {
             None => Ok(()),
             Some((name, _)) => {
                 let shown: String = name.escape_debug().take(64).collect();
-                Err(Refused::field(shown, format!("is no parameter of this route; it takes {known}")))
+                Err(Refused::field(
+                    shown,
+                    format!("is no parameter of this route; it takes {known}"),
+                ))
             }
         }
     }
@@ -163,8 +196,16 @@ mod tests {
         assert!(detail("").contains("is empty"));
         assert!(detail("{").contains("is no JSON"));
         assert!(detail(r#"{"count": 1} x"#).contains("after the end"));
-        for comment in ["{\n  \"count\": 1, // one\n}", "{\n # one\n \"count\": 1}", "{ /* x */ }"] {
-            assert!(detail(comment).contains("remove it"), "{comment}: {}", detail(comment));
+        for comment in [
+            "{\n  \"count\": 1, // one\n}",
+            "{\n # one\n \"count\": 1}",
+            "{ /* x */ }",
+        ] {
+            assert!(
+                detail(comment).contains("remove it"),
+                "{comment}: {}",
+                detail(comment)
+            );
         }
     }
 }

@@ -1,13 +1,12 @@
 //! Routes of jobs: submit, look, act.
 
 use axum::Json;
-use axum::extract::{DefaultBodyLimit, Extension, State};
-use axum::http::{HeaderMap, Method, StatusCode};
-use axum::response::{IntoResponse, Response};
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::Method;
 use axum::routing::{MethodRouter, get, patch, post};
 use ffrtmp_api::{
-    BatchRequest, BatchResponse, Cursor, Engine, ErrorCode, Explanation, ItemOutcome, Job,
-    JobActed, JobEdit, JobFilter, JobList, JobLogs, JobRef, JobRequest, JobUuid, NodeId, Paging, Priority, Queue, Stats,
+    BatchRequest, BatchResponse, Cursor, Engine, ErrorCode, Explanation, Job, JobActed, JobEdit, JobFilter,
+    JobList, JobLogs, JobRef, JobRequest, NodeId, Paging, Priority, Queue, Stats,
 };
 use jiff::Timestamp;
 
@@ -15,46 +14,93 @@ use super::App;
 use super::input::{Body, Id, Query};
 use super::problem::{Answer, Refused};
 use super::route::Route;
-use crate::security::scope::{Identity, Need, Scope};
-use crate::security::token;
-use crate::store::{Control, NewJob};
+use super::submit;
+use crate::security::scope::{Need, Scope};
+use crate::store::Control;
 
 /// Largest body of one job, bytes.
 const JOB_BYTES: usize = 1 << 20;
-/// Longest key of a header, bytes; an item of a batch adds its number.
-const KEY_MOST: usize = 200;
-/// Most jobs of a batch.
-const BATCH_MOST: usize = 1000;
 /// What the list takes, for messages.
-const FILTERS: &str =
-    "status, queue, priority, engine, scenario, node, tenant, created_after, created_before, limit and cursor";
+const FILTERS: &str = "status, queue, priority, engine, scenario, node, tenant, created_after, created_before, limit and cursor";
 
 const READ: Need = Need::Scope(Scope::Read);
 const OPERATE: Need = Need::Scope(Scope::Operate);
 const SUBMIT: Need = Need::Scope(Scope::Submit);
 
 pub(super) fn routes() -> Vec<Route> {
-    let submit_one = post(submit).layer(DefaultBodyLimit::max(JOB_BYTES));
+    let submit_one = post(submit::one).layer(DefaultBodyLimit::max(JOB_BYTES));
     let mut all = vec![
-        Route::new(Method::POST, "/jobs", "submitJob", "Submit one job; 2xx means it is on disk", SUBMIT, submit_one)
-            .takes::<JobRequest>()
-            .gives::<Job>(201)
-            .gives::<Job>(200)
-            .problems(&[ErrorCode::KeyReused, ErrorCode::StorageFull]),
-        Route::new(Method::POST, "/jobs/batch", "submitJobs", "Submit up to 1000 jobs in one commit", SUBMIT, post(submit_batch))
-            .takes::<BatchRequest>()
-            .gives::<BatchResponse>(200)
-            .problems(&[ErrorCode::StorageFull]),
+        Route::new(
+            Method::POST,
+            "/jobs",
+            "submitJob",
+            "Submit one job; 2xx means it is on disk",
+            SUBMIT,
+            submit_one,
+        )
+        .takes::<JobRequest>()
+        .gives::<Job>(201)
+        .gives::<Job>(200)
+        .problems(&[ErrorCode::KeyReused, ErrorCode::StorageFull]),
+        Route::new(
+            Method::POST,
+            "/jobs/batch",
+            "submitJobs",
+            "Submit up to 1000 jobs in one commit",
+            SUBMIT,
+            post(submit::batch),
+        )
+        .takes::<BatchRequest>()
+        .gives::<BatchResponse>(200)
+        .problems(&[ErrorCode::StorageFull]),
         list_route(),
-        Route::new(Method::GET, "/jobs/{id}", "getJob", "One job with its history and attempts", READ, get(one)).gives::<Job>(200),
-        Route::new(Method::PATCH, "/jobs/{id}", "editJob", "Change a job that waits", OPERATE, patch(edit))
-            .takes::<JobEdit>()
-            .gives::<Job>(200)
-            .problems(&[ErrorCode::Conflict]),
-        Route::new(Method::GET, "/jobs/{id}/logs", "getJobLogs", "Last lines of its attempts", READ, get(logs)).gives::<JobLogs>(200),
-        Route::new(Method::GET, "/jobs/{id}/explain", "explainJob", "Why it waits, and when it may start", READ, get(explain))
-            .gives::<Explanation>(200),
-        Route::new(Method::GET, "/queues", "getQueues", "Figures of the whole queue", READ, get(stats)).gives::<Stats>(200),
+        Route::new(
+            Method::GET,
+            "/jobs/{id}",
+            "getJob",
+            "One job with its history and attempts",
+            READ,
+            get(one),
+        )
+        .gives::<Job>(200),
+        Route::new(
+            Method::PATCH,
+            "/jobs/{id}",
+            "editJob",
+            "Change a job that waits",
+            OPERATE,
+            patch(edit),
+        )
+        .takes::<JobEdit>()
+        .gives::<Job>(200)
+        .problems(&[ErrorCode::Conflict]),
+        Route::new(
+            Method::GET,
+            "/jobs/{id}/logs",
+            "getJobLogs",
+            "Last lines of its attempts",
+            READ,
+            get(logs),
+        )
+        .gives::<JobLogs>(200),
+        Route::new(
+            Method::GET,
+            "/jobs/{id}/explain",
+            "explainJob",
+            "Why it waits, and when it may start",
+            READ,
+            get(explain),
+        )
+        .gives::<Explanation>(200),
+        Route::new(
+            Method::GET,
+            "/queues",
+            "getQueues",
+            "Figures of the whole queue",
+            READ,
+            get(stats),
+        )
+        .gives::<Stats>(200),
         gone(Method::GET, "/jobs/next", "nextJobGone", get(next_gone)),
         gone(Method::POST, "/results", "resultsGone", post(results_gone)),
     ];
@@ -65,32 +111,67 @@ pub(super) fn routes() -> Vec<Route> {
     };
     all.extend([
         act("/jobs/{id}/cancel", "cancelJob", "End it", Control::Cancel),
-        act("/jobs/{id}/pause", "pauseJob", "Freeze its process, or keep it from starting", Control::Pause),
-        act("/jobs/{id}/resume", "resumeJob", "Undo pause and hold", Control::Resume),
-        act("/jobs/{id}/hold", "holdJob", "Keep it from starting", Control::Hold),
-        act("/jobs/{id}/retry", "retryJob", "Queue a job that has ended once more", Control::Retry),
+        act(
+            "/jobs/{id}/pause",
+            "pauseJob",
+            "Freeze its process, or keep it from starting",
+            Control::Pause,
+        ),
+        act(
+            "/jobs/{id}/resume",
+            "resumeJob",
+            "Undo pause and hold",
+            Control::Resume,
+        ),
+        act(
+            "/jobs/{id}/hold",
+            "holdJob",
+            "Keep it from starting",
+            Control::Hold,
+        ),
+        act(
+            "/jobs/{id}/retry",
+            "retryJob",
+            "Queue a job that has ended once more",
+            Control::Retry,
+        ),
     ]);
     all
 }
 
 fn list_route() -> Route {
-    Route::new(Method::GET, "/jobs", "listJobs", "A page of jobs, newest first", READ, get(list))
-        .gives::<JobList>(200)
-        .query::<String>("status", "States, separated by commas")
-        .query::<Queue>("queue", "In this queue")
-        .query::<Priority>("priority", "Of this priority")
-        .query::<Engine>("engine", "Asked for this engine")
-        .query::<String>("scenario", "Of this scenario, exactly")
-        .query::<NodeId>("node", "Last given to this node")
-        .query::<String>("tenant", "Of this tenant")
-        .query::<String>("created_after", "Submitted at or after this time, RFC 3339")
-        .query::<String>("created_before", "Submitted before this time, RFC 3339")
-        .query::<u32>("limit", "Jobs on a page, 1 to 1000; 50 when left out")
-        .query::<Cursor>("cursor", "Where the page before ended, from its next_cursor")
+    Route::new(
+        Method::GET,
+        "/jobs",
+        "listJobs",
+        "A page of jobs, newest first",
+        READ,
+        get(list),
+    )
+    .gives::<JobList>(200)
+    .query::<String>("status", "States, separated by commas")
+    .query::<Queue>("queue", "In this queue")
+    .query::<Priority>("priority", "Of this priority")
+    .query::<Engine>("engine", "Asked for this engine")
+    .query::<String>("scenario", "Of this scenario, exactly")
+    .query::<NodeId>("node", "Last given to this node")
+    .query::<String>("tenant", "Of this tenant")
+    .query::<String>("created_after", "Submitted at or after this time, RFC 3339")
+    .query::<String>("created_before", "Submitted before this time, RFC 3339")
+    .query::<u32>("limit", "Jobs on a page, 1 to 1000; 50 when left out")
+    .query::<Cursor>("cursor", "Where the page before ended, from its next_cursor")
 }
 
 fn gone(method: Method, path: &'static str, name: &'static str, serve: MethodRouter<App>) -> Route {
-    Route::new(method, path, name, "Left; the answer names the successor", Need::Nobody, serve).problems(&[ErrorCode::Gone])
+    Route::new(
+        method,
+        path,
+        name,
+        "Left; the answer names the successor",
+        Need::Nobody,
+        serve,
+    )
+    .problems(&[ErrorCode::Gone])
 }
 
 async fn next_gone() -> Refused {
@@ -110,116 +191,17 @@ async fn results_gone() -> Refused {
 
 /// A job as a path names it.
 pub(super) fn job_ref(text: &str) -> Answer<JobRef> {
-    text.parse().map_err(|error: ffrtmp_api::JobRefError| Refused::new(ErrorCode::NotFound, error.to_string()))
-}
-
-/// The key of the header. Drafts of its RFC write it as a quoted string; most clients do not.
-fn header_key(headers: &HeaderMap) -> Answer<Option<String>> {
-    let Some(value) = headers.get("idempotency-key") else {
-        return Ok(None);
-    };
-    let refuse = |text: &str| Refused::field("Idempotency-Key", text);
-    let text = value.to_str().map_err(|_| refuse("holds characters that no key has"))?;
-    let key = text.trim().trim_matches('"');
-    if key.is_empty() || key.len() > KEY_MOST {
-        return Err(refuse("is empty or longer than 200 bytes"));
-    }
-    Ok(Some(key.to_owned()))
-}
-
-/// The header wins nothing over the body: two different keys are a mistake.
-fn with_key(mut job: JobRequest, headers: &HeaderMap) -> Answer<JobRequest> {
-    match (header_key(headers)?, &job.idempotency_key) {
-        (Some(key), Some(own)) if *own != key => {
-            let text = "differs from idempotency_key of the body; give one";
-            return Err(Refused::field("Idempotency-Key", text));
-        }
-        (Some(key), None) => job.idempotency_key = Some(key),
-        _ => {}
-    }
-    Ok(job)
-}
-
-fn refuse_when_full(app: &App) -> Answer<()> {
-    if app.disk.is_full() {
-        return Err(Refused::new(
-            ErrorCode::StorageFull,
-            "the scheduler's disk is nearly full: no new jobs are taken, running ones go on; free space or lower limits.disk_reserve_bytes",
-        ));
-    }
-    Ok(())
-}
-
-/// A submission with the name it will have.
-fn named(job: &JobRequest) -> Answer<NewJob> {
-    let random = token::bytes::<10>().map_err(|error| Refused::new(ErrorCode::Internal, error.to_string()))?;
-    let now_ms = u64::try_from(Timestamp::now().as_millisecond()).unwrap_or_default();
-    Ok(NewJob::new(JobUuid::from_parts(now_ms, random), job)?)
-}
-
-async fn submit(
-    State(app): State<App>,
-    Extension(identity): Extension<Identity>,
-    headers: HeaderMap,
-    Body(job): Body<JobRequest>,
-) -> Answer<Response> {
-    let job = with_key(job, &headers)?;
-    job.validate()?;
-    refuse_when_full(&app)?;
-    let engine = job.asked_engine();
-    let outcome = app.store.submit(identity.actor(), vec![named(&job)?]).await?.pop();
-    let (id, status) = match outcome {
-        Some(ItemOutcome::Created { id, .. }) => {
-            app.metrics.on_submitted(engine);
-            (id, StatusCode::CREATED)
-        }
-        Some(ItemOutcome::Existing { id, .. }) => (id, StatusCode::OK),
-        Some(ItemOutcome::Refused { errors }) => return Err(errors.into()),
-        Some(ItemOutcome::KeyReused { id }) => {
-            return Err(Refused::new(
-                ErrorCode::KeyReused,
-                format!("the idempotency key belongs to job {id}, which was submitted with another body; use a new key"),
-            ));
-        }
-        None => return Err(Refused::new(ErrorCode::Internal, "the queue gave no answer for the job")),
-    };
-    let job = app.store.get(JobRef::Id(id)).await?;
-    let place = [("location", format!("/api/v1/jobs/{id}"))];
-    Ok((status, place, Json(job)).into_response())
-}
-
-async fn submit_batch(
-    State(app): State<App>,
-    Extension(identity): Extension<Identity>,
-    headers: HeaderMap,
-    Body(batch): Body<BatchRequest>,
-) -> Answer<Json<BatchResponse>> {
-    if !(1..=BATCH_MOST).contains(&batch.jobs.len()) {
-        let text = format!("has {} entries; send 1 to {BATCH_MOST}", batch.jobs.len());
-        return Err(Refused::field("jobs", text));
-    }
-    refuse_when_full(&app)?;
-    let key = header_key(&headers)?;
-    let engines: Vec<Engine> = batch.jobs.iter().map(JobRequest::asked_engine).collect();
-    // One key for the whole request becomes one for each item, so that a retry creates nothing twice.
-    let made = batch.jobs.iter().enumerate().map(|(index, job)| {
-        let new = named(job)?;
-        Ok(match &key {
-            Some(key) => new.with_key(&format!("{key}#{index}")),
-            None => new,
-        })
-    });
-    let items = app.store.submit(identity.actor(), made.collect::<Answer<_>>()?).await?;
-    let of_item = items.iter().zip(engines).filter(|(item, _)| matches!(item, ItemOutcome::Created { .. }));
-    let created = of_item.map(|(_, engine)| app.metrics.on_submitted(engine)).count();
-    Ok(Json(BatchResponse { items, created }))
+    text.parse()
+        .map_err(|error: ffrtmp_api::JobRefError| Refused::new(ErrorCode::NotFound, error.to_string()))
 }
 
 fn time(query: &mut Query, name: &'static str) -> Answer<Option<Timestamp>> {
     let text = query.text(&[name])?;
     // A `+` of the offset that was not escaped arrives as a blank.
     let parse = |text: String| {
-        text.replace(' ', "+").parse().map_err(|_| Refused::field(name, "is no time; write for instance 2026-01-31T12:00:00Z"))
+        text.replace(' ', "+")
+            .parse()
+            .map_err(|_| Refused::field(name, "is no time; write for instance 2026-01-31T12:00:00Z"))
     };
     text.map(parse).transpose()
 }
@@ -227,7 +209,11 @@ fn time(query: &mut Query, name: &'static str) -> Answer<Option<Timestamp>> {
 async fn list(State(app): State<App>, mut query: Query) -> Answer<Json<JobList>> {
     let status = query.text(&["status", "state"])?;
     let filter = JobFilter {
-        status: status.as_deref().map(JobFilter::states).transpose()?.unwrap_or_default(),
+        status: status
+            .as_deref()
+            .map(JobFilter::states)
+            .transpose()?
+            .unwrap_or_default(),
         queue: query.parsed(&["queue"])?,
         priority: query.parsed(&["priority"])?,
         engine: query.parsed(&["engine"])?,
@@ -254,7 +240,10 @@ async fn one(State(app): State<App>, Id(id): Id) -> Answer<Json<Job>> {
 async fn edit(State(app): State<App>, Id(id): Id, Body(edit): Body<JobEdit>) -> Answer<Json<Job>> {
     let job = job_ref(&id)?;
     if edit == JobEdit::default() {
-        return Err(Refused::field("body", "changes nothing; give priority, queue or max_retries"));
+        return Err(Refused::field(
+            "body",
+            "changes nothing; give priority, queue or max_retries",
+        ));
     }
     if edit.max_retries.is_some_and(|tries| tries > 100) {
         return Err(Refused::field("max_retries", "write 0 to 100"));
@@ -274,8 +263,16 @@ async fn stats(State(app): State<App>) -> Answer<Json<Stats>> {
 async fn logs(State(app): State<App>, Id(id): Id) -> Answer<Json<JobLogs>> {
     let job = app.store.get(job_ref(&id)?).await?;
     let attempts = job.attempts.unwrap_or_default();
-    let lines: Vec<String> = attempts.into_iter().filter_map(|attempt| attempt.result).flat_map(|result| result.log_tail).collect();
-    let logs = if lines.is_empty() { job.error.unwrap_or_default() } else { lines.join("\n") };
+    let lines: Vec<String> = attempts
+        .into_iter()
+        .filter_map(|attempt| attempt.result)
+        .flat_map(|result| result.log_tail)
+        .collect();
+    let logs = if lines.is_empty() {
+        job.error.unwrap_or_default()
+    } else {
+        lines.join("\n")
+    };
     Ok(Json(JobLogs { job_id: job.id, logs }))
 }
 

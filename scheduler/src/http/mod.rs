@@ -14,6 +14,8 @@ mod openapi;
 pub mod problem;
 mod route;
 mod server;
+mod submit;
+mod upkeep;
 
 use std::sync::{Arc, OnceLock};
 
@@ -96,18 +98,29 @@ fn routes() -> Vec<Route> {
     all.extend(events::routes());
     all.extend(nodes::routes());
     all.extend(access::routes());
+    all.extend(upkeep::routes());
     all.push(
-        Route::new(Method::GET, "/openapi.json", "getOpenapi", "This document", Need::Nobody, get(document)).gives::<serde_json::Value>(200),
+        Route::new(
+            Method::GET,
+            "/openapi.json",
+            "getOpenapi",
+            "This document",
+            Need::Nobody,
+            get(document),
+        )
+        .gives::<serde_json::Value>(200),
     );
     all
 }
 
 async fn document(axum::extract::State(app): axum::extract::State<App>) -> Response {
-    let text = app.document.get_or_init(|| openapi::document(&routes()).to_string().into());
+    let text = app
+        .document
+        .get_or_init(|| openapi::document(&routes()).to_string().into());
     ([(header::CONTENT_TYPE, "application/json")], text.clone()).into_response()
 }
 
-/// The OpenAPI document, for files and tests.
+/// The `OpenAPI` document, for files and tests.
 pub fn openapi() -> serde_json::Value {
     openapi::document(&routes())
 }
@@ -115,7 +128,10 @@ pub fn openapi() -> serde_json::Value {
 /// The whole API.
 pub fn router(app: &App) -> Router {
     let plain = mounted(app, routes());
-    let jobs = routes().into_iter().filter(|route| route.path.starts_with("/jobs")).collect();
+    let jobs = routes()
+        .into_iter()
+        .filter(|route| route.path.starts_with("/jobs"))
+        .collect();
     Router::new()
         .nest("/api/v1", plain.clone())
         .nest("/api", mounted(app, jobs))
@@ -134,18 +150,29 @@ fn mounted(app: &App, routes: Vec<Route>) -> Router<App> {
             audited: route.audited,
             endpoint: route.path,
         });
-        router.route(route.path, route.serve.route_layer(middleware::from_fn_with_state(door, guard::guard)))
+        router.route(
+            route.path,
+            route
+                .serve
+                .route_layer(middleware::from_fn_with_state(door, guard::guard)),
+        )
     })
 }
 
 async fn unknown_route(uri: Uri) -> Refused {
     let path: String = uri.path().escape_debug().take(128).collect();
-    Refused::new(ErrorCode::NotFound, format!("there is no route {path}; /openapi.json lists them all"))
+    Refused::new(
+        ErrorCode::NotFound,
+        format!("there is no route {path}; /openapi.json lists them all"),
+    )
 }
 
 async fn unknown_method(method: Method, uri: Uri) -> Response {
     let path: String = uri.path().escape_debug().take(128).collect();
-    let refused = Refused::new(ErrorCode::Invalid, format!("{path} does not take {method}; /openapi.json lists what it takes"));
+    let refused = Refused::new(
+        ErrorCode::Invalid,
+        format!("{path} does not take {method}; /openapi.json lists what it takes"),
+    );
     let mut answer = refused.into_response();
     *answer.status_mut() = axum::http::StatusCode::METHOD_NOT_ALLOWED;
     answer

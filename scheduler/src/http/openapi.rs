@@ -1,4 +1,4 @@
-//! The OpenAPI 3.1 document, made from the rows of the routes and the types they name.
+//! The `OpenAPI` 3.1 document, made from the rows of the routes and the types they name.
 
 use std::collections::BTreeMap;
 
@@ -68,7 +68,8 @@ fn operation(route: &Route, generator: &mut SchemaGenerator) -> Value {
         "security": security(route.need),
     });
     if let Some(takes) = route.takes {
-        operation["requestBody"] = json!({"required": true, "content": {"application/json": {"schema": takes(generator)}}});
+        operation["requestBody"] =
+            json!({"required": true, "content": {"application/json": {"schema": takes(generator)}}});
     }
     operation
 }
@@ -77,7 +78,11 @@ fn operation(route: &Route, generator: &mut SchemaGenerator) -> Value {
 fn problems_of(route: &Route) -> Vec<ErrorCode> {
     let mut codes = route.problems.clone();
     if route.need != Need::Nobody {
-        codes.extend([ErrorCode::Unauthorized, ErrorCode::Forbidden, ErrorCode::RateLimited]);
+        codes.extend([
+            ErrorCode::Unauthorized,
+            ErrorCode::Forbidden,
+            ErrorCode::RateLimited,
+        ]);
     }
     if route.takes.is_some() {
         codes.extend([ErrorCode::Invalid, ErrorCode::TooLarge]);
@@ -93,7 +98,10 @@ fn problems_of(route: &Route) -> Vec<ErrorCode> {
 }
 
 fn parameters(route: &Route, generator: &mut SchemaGenerator) -> Vec<Value> {
-    let in_path = route.path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
+    let in_path = route
+        .path
+        .split('/')
+        .filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
     let mut all: Vec<Value> = in_path
         .map(|name| json!({"name": name, "in": "path", "required": true, "schema": {"type": "string"}}))
         .collect();
@@ -117,5 +125,8 @@ fn scoped(scope: Scope) -> Value {
 }
 
 fn phrase(status: u16) -> &'static str {
-    axum::http::StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason()).unwrap_or("answer")
+    axum::http::StatusCode::from_u16(status)
+        .ok()
+        .and_then(|status| status.canonical_reason())
+        .unwrap_or("answer")
 }

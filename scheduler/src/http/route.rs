@@ -1,4 +1,4 @@
-//! One row a route: method, path, who may, what comes in and goes out. The router and the OpenAPI document are both made
+//! One row a route: method, path, who may, what comes in and goes out. The router and the `OpenAPI` document are both made
 //! from these rows, so that neither can know a route the other does not.
 
 use axum::http::Method;

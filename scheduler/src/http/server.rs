@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::Request;
+use axum_server::Handle;
 use axum_server::accept::{Accept, DefaultAcceptor};
 use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
-use axum_server::Handle;
 use hyper_util::rt::TokioTimer;
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -78,7 +78,14 @@ impl<S: Send + 'static> Accept<TcpStream, S> for Gate<DefaultAcceptor> {
         Box::pin(async move {
             stream.set_nodelay(true)?;
             let peer = PeerCertificate(None);
-            Ok((stream, Known { inner: service, peer, _permit: permit? }))
+            Ok((
+                stream,
+                Known {
+                    inner: service,
+                    peer,
+                    _permit: permit?,
+                },
+            ))
         })
     }
 }
@@ -90,14 +97,25 @@ impl<S: Send + 'static> Accept<TcpStream, S> for Gate<RustlsAcceptor> {
 
     fn accept(&self, stream: TcpStream, service: S) -> Self::Future {
         let permit = self.permit();
-        let accepting = stream.set_nodelay(true).map(|()| self.inner.accept(stream, service));
+        let accepting = stream
+            .set_nodelay(true)
+            .map(|()| self.inner.accept(stream, service));
         Box::pin(async move {
             let permit = permit?;
             let (stream, inner) = accepting?.await?;
             let first = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
-            let name = first.and_then(|der| CertFacts::of_der(der)).and_then(|facts| facts.common_name);
+            let name = first
+                .and_then(|der| CertFacts::of_der(der))
+                .and_then(|facts| facts.common_name);
             let peer = PeerCertificate(name);
-            Ok((stream, Known { inner, peer, _permit: permit }))
+            Ok((
+                stream,
+                Known {
+                    inner,
+                    peer,
+                    _permit: permit,
+                },
+            ))
         })
     }
 }
@@ -114,17 +132,20 @@ pub(crate) async fn serve(
     let permits = Arc::new(Semaphore::new(connections));
     let app = router.into_make_service_with_connect_info::<SocketAddr>();
     let mut server = axum_server::from_tcp(listener)?.handle(handle);
-    server.http_builder().http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIME);
-    server.http_builder().http2().timer(TokioTimer::new()).keep_alive_interval(Some(HEAD_TIME));
-    match tls {
-        Some(config) => {
-            let inner = RustlsAcceptor::new(config).handshake_timeout(HEAD_TIME);
-            server.acceptor(Gate { inner, permits }).serve(app).await
-        }
-        None => {
-            let inner = DefaultAcceptor::new();
-            server.acceptor(Gate { inner, permits }).serve(app).await
-        }
+    server
+        .http_builder()
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIME);
+    server
+        .http_builder()
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(Some(HEAD_TIME));
+    if let Some(config) = tls {
+        let inner = RustlsAcceptor::new(config).handshake_timeout(HEAD_TIME);
+        return server.acceptor(Gate { inner, permits }).serve(app).await;
     }
+    let inner = DefaultAcceptor::new();
+    server.acceptor(Gate { inner, permits }).serve(app).await
 }
-

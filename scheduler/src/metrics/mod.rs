@@ -19,9 +19,15 @@ use crate::security::rate::Budget;
 /// Most attempts whose engine is remembered.
 const ENGINES_MAX: usize = 65_536;
 /// Buckets of waiting and running jobs, seconds.
-const JOB_BUCKETS: &[f64] = &[0.01, 0.05, 0.25, 1.0, 5.0, 15.0, 30.0, 60.0, 300.0, 600.0, 1800.0, 3600.0, 14_400.0, 86_400.0];
+const JOB_BUCKETS: &[f64] = &[
+    0.01, 0.05, 0.25, 1.0, 5.0, 15.0, 30.0, 60.0, 300.0, 600.0, 1800.0, 3600.0, 14_400.0, 86_400.0,
+];
 /// Buckets of requests, seconds. Long polls have none of their own: they are not counted here.
-const REQUEST_BUCKETS: &[f64] = &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
+const REQUEST_BUCKETS: &[f64] = &[
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0,
+];
+/// Routes that wait on purpose.
+const LONG_POLLS: [&str; 2] = ["/claim", "/orders"];
 /// Buckets of sizes, bytes: the predecessor's eight, from 100 B, times ten each.
 const SIZE_BUCKETS: &[f64] = &[1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9];
 
@@ -87,13 +93,23 @@ pub struct Moment {
     pub disk_free: Option<u64>,
 }
 
-fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, prometheus::Error> {
+fn counters(
+    registry: &Registry,
+    name: &str,
+    help: &str,
+    labels: &[&str],
+) -> Result<IntCounterVec, prometheus::Error> {
     let counters = IntCounterVec::new(Opts::new(name, help), labels)?;
     registry.register(Box::new(counters.clone()))?;
     Ok(counters)
 }
 
-fn histogram(registry: &Registry, name: &str, help: &str, buckets: &[f64]) -> Result<Histogram, prometheus::Error> {
+fn histogram(
+    registry: &Registry,
+    name: &str,
+    help: &str,
+    buckets: &[f64],
+) -> Result<Histogram, prometheus::Error> {
     let histogram = Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets.to_vec()))?;
     registry.register(Box::new(histogram.clone()))?;
     Ok(histogram)
@@ -105,25 +121,88 @@ impl Metrics {
         let r = Registry::new();
         let by_route = ["method", "endpoint"];
         let latency = HistogramVec::new(
-            HistogramOpts::new("scheduler_http_request_duration_seconds", "Time to answer, long polls left out")
-                .buckets(REQUEST_BUCKETS.to_vec()),
+            HistogramOpts::new(
+                "scheduler_http_request_duration_seconds",
+                "Time to answer, long polls left out",
+            )
+            .buckets(REQUEST_BUCKETS.to_vec()),
             &by_route,
         )?;
         r.register(Box::new(latency.clone()))?;
         Ok(Self {
-            requests: counters(&r, "scheduler_http_requests_total", "Requests answered", &["method", "endpoint", "status"])?,
-            request_bytes: counters(&r, "scheduler_http_request_bytes_total", "Bytes of bodies that came in", &by_route)?,
-            response_bytes: counters(&r, "scheduler_http_response_bytes_total", "Bytes of bodies that went out", &["method", "endpoint", "status"])?,
-            request_size: histogram(&r, "scheduler_http_request_size_bytes", "Sizes of bodies that came in", SIZE_BUCKETS)?,
-            response_size: histogram(&r, "scheduler_http_response_size_bytes", "Sizes of bodies that went out", SIZE_BUCKETS)?,
+            requests: counters(
+                &r,
+                "scheduler_http_requests_total",
+                "Requests answered",
+                &["method", "endpoint", "status"],
+            )?,
+            request_bytes: counters(
+                &r,
+                "scheduler_http_request_bytes_total",
+                "Bytes of bodies that came in",
+                &by_route,
+            )?,
+            response_bytes: counters(
+                &r,
+                "scheduler_http_response_bytes_total",
+                "Bytes of bodies that went out",
+                &["method", "endpoint", "status"],
+            )?,
+            request_size: histogram(
+                &r,
+                "scheduler_http_request_size_bytes",
+                "Sizes of bodies that came in",
+                SIZE_BUCKETS,
+            )?,
+            response_size: histogram(
+                &r,
+                "scheduler_http_response_size_bytes",
+                "Sizes of bodies that went out",
+                SIZE_BUCKETS,
+            )?,
             latency,
-            refused_keys: counters(&r, "ffrtmp_auth_refused_total", "Credentials that were not taken", &["reason"])?,
-            rate_limited: counters(&r, "ffrtmp_rate_limited_total", "Requests over a budget", &["budget"])?,
-            schedule_attempts: counters(&r, "ffrtmp_schedule_attempts_total", "Claims of nodes by what they got", &["result"])?,
-            wait: histogram(&r, "ffrtmp_job_wait_time_seconds", "Submission to first grant", JOB_BUCKETS)?,
-            duration: histogram(&r, "ffrtmp_job_duration_seconds", "Running time of attempts that completed, without waiting", JOB_BUCKETS)?,
-            jobs_by_engine: counters(&r, "ffrtmp_jobs_by_engine", "Jobs submitted, by the engine asked for", &["engine"])?,
-            completed_by_engine: counters(&r, "ffrtmp_jobs_completed_by_engine", "Jobs completed, by the engine used", &["engine"])?,
+            refused_keys: counters(
+                &r,
+                "ffrtmp_auth_refused_total",
+                "Credentials that were not taken",
+                &["reason"],
+            )?,
+            rate_limited: counters(
+                &r,
+                "ffrtmp_rate_limited_total",
+                "Requests over a budget",
+                &["budget"],
+            )?,
+            schedule_attempts: counters(
+                &r,
+                "ffrtmp_schedule_attempts_total",
+                "Claims of nodes by what they got",
+                &["result"],
+            )?,
+            wait: histogram(
+                &r,
+                "ffrtmp_job_wait_time_seconds",
+                "Submission to first grant",
+                JOB_BUCKETS,
+            )?,
+            duration: histogram(
+                &r,
+                "ffrtmp_job_duration_seconds",
+                "Running time of attempts that completed, without waiting",
+                JOB_BUCKETS,
+            )?,
+            jobs_by_engine: counters(
+                &r,
+                "ffrtmp_jobs_by_engine",
+                "Jobs submitted, by the engine asked for",
+                &["engine"],
+            )?,
+            completed_by_engine: counters(
+                &r,
+                "ffrtmp_jobs_completed_by_engine",
+                "Jobs completed, by the engine used",
+                &["engine"],
+            )?,
             engines: Mutex::default(),
             registry: r,
             started: Instant::now(),
@@ -136,12 +215,18 @@ impl Metrics {
         let with_status = [traffic.method, traffic.endpoint, status.as_str()];
         let by_route = [traffic.method, traffic.endpoint];
         self.requests.with_label_values(&with_status).inc();
-        self.request_bytes.with_label_values(&by_route).inc_by(traffic.received);
-        self.response_bytes.with_label_values(&with_status).inc_by(traffic.sent);
+        self.request_bytes
+            .with_label_values(&by_route)
+            .inc_by(traffic.received);
+        self.response_bytes
+            .with_label_values(&with_status)
+            .inc_by(traffic.sent);
         self.request_size.observe(traffic.received as f64);
         self.response_size.observe(traffic.sent as f64);
-        if !traffic.endpoint.ends_with("/claim") {
-            self.latency.with_label_values(&by_route).observe(traffic.took.as_secs_f64());
+        if !LONG_POLLS.iter().any(|end| traffic.endpoint.ends_with(end)) {
+            self.latency
+                .with_label_values(&by_route)
+                .observe(traffic.took.as_secs_f64());
         }
     }
 
@@ -185,7 +270,10 @@ impl Metrics {
     /// A job was given to a node for the first time. Its name holds the time it was made.
     pub fn on_first_grant(&self, job: &JobUuid, now_ms: u64) {
         let bytes = job.as_bytes();
-        let made_ms = bytes.iter().take(6).fold(0_u64, |ms, &byte| ms << 8 | u64::from(byte));
+        let made_ms = bytes
+            .iter()
+            .take(6)
+            .fold(0_u64, |ms, &byte| ms << 8 | u64::from(byte));
         self.wait.observe(now_ms.saturating_sub(made_ms) as f64 / 1000.0);
     }
 
@@ -199,11 +287,17 @@ impl Metrics {
 
     /// An attempt is over; with `completed` its result was accepted, after so many seconds.
     pub fn on_finished(&self, key: &AttemptKey, completed: bool, seconds: Option<f64>) {
-        let engine = self.engines.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+        let engine = self
+            .engines
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(key);
         if !completed {
             return;
         }
-        self.completed_by_engine.with_label_values(&[engine.as_deref().unwrap_or("unknown")]).inc();
+        self.completed_by_engine
+            .with_label_values(&[engine.as_deref().unwrap_or("unknown")])
+            .inc();
         if let Some(seconds) = seconds.filter(|seconds| seconds.is_finite() && *seconds >= 0.0) {
             self.duration.observe(seconds);
         }
@@ -216,83 +310,4 @@ impl Metrics {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use ffrtmp_api::{BandDepth, Epoch, JobState, Priority, Queue};
-
-    fn moment() -> Moment {
-        let stats = Stats {
-            jobs_by_state: BTreeMap::from([(JobState::Queued, 3), (JobState::Running, 2), (JobState::Assigned, 1)]),
-            waiting: vec![
-                BandDepth { queue: Queue::Live, priority: Priority::High, jobs: 1 },
-                BandDepth { queue: Queue::Batch, priority: Priority::High, jobs: 2 },
-            ],
-            nodes_by_status: BTreeMap::from([("available".to_owned(), 1), ("offline".to_owned(), 2)]),
-            totals: BTreeMap::from([("submitted".to_owned(), 9)]),
-            ..Stats::default()
-        };
-        Moment { stats: Some(stats), audit_dropped: 4, certificate_ends: Some(1_800_000_000), disk_free: Some(1 << 30) }
-    }
-
-    #[test]
-    fn a_scrape_has_the_predecessors_names_with_true_meanings() {
-        let text = Metrics::new().unwrap().render(&moment()).unwrap();
-        for line in [
-            "ffrtmp_jobs_total{state=\"queued\"} 3",
-            "ffrtmp_jobs_total{state=\"completed\"} 0",
-            "# TYPE ffrtmp_jobs_total gauge",
-            "ffrtmp_active_jobs 3",
-            "ffrtmp_queue_length 3",
-            "ffrtmp_queue_by_priority{priority=\"high\"} 3",
-            "ffrtmp_queue_by_type{type=\"live\"} 1",
-            "ffrtmp_nodes_total 3",
-            "ffrtmp_nodes_by_status{status=\"offline\"} 2",
-            "ffrtmp_scheduler_events_total{event=\"submitted\"} 9",
-            "# TYPE ffrtmp_job_wait_time_seconds histogram",
-            "ffrtmp_audit_dropped_total 4",
-            "ffrtmp_master_up 1",
-        ] {
-            assert!(text.contains(&format!("{line}\n")), "{line} is missing in\n{text}");
-        }
-        assert!(text.contains("ffrtmp_master_uptime_seconds 0."));
-    }
-
-    #[test]
-    fn an_absent_queue_is_absent_and_not_zero() {
-        let text = Metrics::new().unwrap().render(&Moment::default()).unwrap();
-        assert!(text.contains("ffrtmp_master_up 0\n"));
-        for name in ["ffrtmp_jobs_total", "ffrtmp_nodes_total", "certificate", "disk_free"] {
-            assert!(!text.contains(name), "{name} in\n{text}");
-        }
-    }
-
-    #[test]
-    fn what_happens_is_counted_once_and_under_bounded_labels() {
-        let metrics = Metrics::new().unwrap();
-        let key = AttemptKey { job_id: JobUuid::from_parts(1_000_000, [0; 10]), attempt: 1, epoch: Epoch(1) };
-        metrics.on_first_grant(&key.job_id, 1_002_000);
-        metrics.on_started(key, "gstreamer");
-        metrics.on_started(AttemptKey { attempt: 2, ..key }, "some text a node made up");
-        metrics.on_finished(&key, true, Some(7.0));
-        metrics.on_finished(&AttemptKey { attempt: 2, ..key }, true, Some(f64::NAN));
-        metrics.on_request(&Traffic {
-            method: "GET",
-            endpoint: "/jobs/{id}",
-            status: 200,
-            received: 0,
-            sent: 10,
-            took: Duration::from_millis(2),
-        });
-        let text = metrics.render(&Moment::default()).unwrap();
-        for line in [
-            "ffrtmp_job_wait_time_seconds_sum 2",
-            "ffrtmp_jobs_completed_by_engine{engine=\"gstreamer\"} 1",
-            "ffrtmp_jobs_completed_by_engine{engine=\"unknown\"} 1",
-            "ffrtmp_job_duration_seconds_count 1",
-            "scheduler_http_requests_total{endpoint=\"/jobs/{id}\",method=\"GET\",status=\"200\"} 1",
-            "scheduler_http_request_duration_seconds_count{endpoint=\"/jobs/{id}\",method=\"GET\"} 1",
-        ] {
-            assert!(text.contains(&format!("{line}\n")), "{line} is missing in\n{text}");
-        }
-    }
-}
+mod tests;

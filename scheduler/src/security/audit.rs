@@ -80,7 +80,9 @@ impl Audit {
 
     /// Writes a line, or counts it as dropped.
     pub fn write(&self, line: AuditLine) {
-        if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) = self.orders.try_send(Order::Line(Box::new(line))) {
+        if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) =
+            self.orders.try_send(Order::Line(Box::new(line)))
+        {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -131,7 +133,10 @@ impl Writer {
         match order {
             Order::Reopen => match append(&self.path) {
                 Ok(file) => self.out = BufWriter::new(file),
-                Err(error) => tracing::error!(error = &error as &dyn std::error::Error, "the audit log was not opened anew"),
+                Err(error) => tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "the audit log was not opened anew"
+                ),
             },
             Order::Line(line) => {
                 let written = serde_json::to_writer(&mut self.out, &line).map_err(std::io::Error::from);
@@ -174,7 +179,11 @@ mod tests {
         assert_eq!(audit.dropped(), 0);
         drop(audit);
         thread.join().unwrap();
-        assert!(std::fs::read_to_string(place.path().join("old")).unwrap().contains("\"status\":201"));
+        assert!(
+            std::fs::read_to_string(place.path().join("old"))
+                .unwrap()
+                .contains("\"status\":201")
+        );
         assert!(std::fs::read_to_string(&path).unwrap().contains("\"status\":401"));
     }
 }

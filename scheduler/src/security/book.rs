@@ -120,15 +120,21 @@ impl Default for Pages {
 
 impl Pages {
     fn index(mut self) -> Self {
-        let pairs = self.nodes.iter().filter_map(|(node, key)| Some((key.key_id.clone()?, node.clone())));
+        let pairs = self
+            .nodes
+            .iter()
+            .filter_map(|(node, key)| Some((key.key_id.clone()?, node.clone())));
         self.node_of = pairs.collect();
         self
     }
 
     fn forget_old(&mut self, now: Timestamp) {
-        let old = |time: Option<Timestamp>| time.is_some_and(|time| now.duration_since(time).unsigned_abs() > MEMORY && time < now);
+        let old = |time: Option<Timestamp>| {
+            time.is_some_and(|time| now.duration_since(time).unsigned_abs() > MEMORY && time < now)
+        };
         self.keys.retain(|_, key| !old(key.revoked) && !old(key.expires));
-        self.tickets.retain(|_, ticket| !old(ticket.revoked) && !old(Some(ticket.expires)));
+        self.tickets
+            .retain(|_, ticket| !old(ticket.revoked) && !old(Some(ticket.expires)));
     }
 }
 
@@ -179,14 +185,19 @@ impl Book {
     /// Reads the file again.
     pub fn reload(&self) -> Result<(), BookError> {
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(content) = file::read(&self.path)? else { return Ok(()) };
+        let Some(content) = file::read(&self.path)? else {
+            return Ok(());
+        };
         file::warn_if_shared(&self.path);
         let pages: Pages = serde_json::from_slice(&content).map_err(|source| BookError::Content {
             path: self.path.clone(),
             source,
         })?;
         if pages.version > VERSION {
-            return Err(BookError::Newer { path: self.path.clone(), found: pages.version });
+            return Err(BookError::Newer {
+                path: self.path.clone(),
+                found: pages.version,
+            });
         }
         self.put(pages.index());
         Ok(())
@@ -201,7 +212,11 @@ impl Book {
     }
 
     /// Changes a copy, writes it, then puts it in force. Blocks for an fsync.
-    fn change<T>(&self, now: Timestamp, change: impl FnOnce(&mut Pages) -> Result<T, BookError>) -> Result<T, BookError> {
+    fn change<T>(
+        &self,
+        now: Timestamp,
+        change: impl FnOnce(&mut Pages) -> Result<T, BookError>,
+    ) -> Result<T, BookError> {
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut pages = Pages::clone(&self.pages());
         let done = change(&mut pages)?;
@@ -216,7 +231,11 @@ impl Book {
     /// True while no usable key with admin exists.
     pub fn lacks_admin(&self, now: Timestamp) -> bool {
         let alive = |key: &ApiKey| key.revoked.is_none() && key.expires.is_none_or(|end| end > now);
-        !self.pages().keys.values().any(|key| alive(key) && key.scopes.contains(&Scope::Admin))
+        !self
+            .pages()
+            .keys
+            .values()
+            .any(|key| alive(key) && key.scopes.contains(&Scope::Admin))
     }
 
     /// Makes a key. Its text is handed out here and never again.
@@ -249,7 +268,10 @@ impl Book {
     pub fn rotate_key(&self, id: &str, overlap: Duration, now: Timestamp) -> Result<Minted, BookError> {
         let minted = token::mint(Kind::Api, None)?;
         self.change(now, |pages| {
-            let old = pages.keys.get_mut(id).ok_or_else(|| BookError::Unknown(id.to_owned()))?;
+            let old = pages
+                .keys
+                .get_mut(id)
+                .ok_or_else(|| BookError::Unknown(id.to_owned()))?;
             let new = ApiKey {
                 hash: minted.hash.clone(),
                 created: now,
@@ -265,7 +287,13 @@ impl Book {
     }
 
     /// Makes a ticket for nodes to join with; `fingerprint` is that of the CA they shall expect.
-    pub fn create_ticket(&self, fingerprint: &str, uses: u32, expires: Timestamp, now: Timestamp) -> Result<Minted, BookError> {
+    pub fn create_ticket(
+        &self,
+        fingerprint: &str,
+        uses: u32,
+        expires: Timestamp,
+        now: Timestamp,
+    ) -> Result<Minted, BookError> {
         let minted = token::mint(Kind::Join, Some(fingerprint))?;
         let ticket = Ticket {
             hash: minted.hash.clone(),
@@ -286,7 +314,8 @@ impl Book {
         self.change(now, |pages| {
             let key = pages.keys.get_mut(id).map(|key| &mut key.revoked);
             let slot = key.or_else(|| pages.tickets.get_mut(id).map(|ticket| &mut ticket.revoked));
-            slot.ok_or_else(|| BookError::Unknown(id.to_owned()))?.get_or_insert(now);
+            slot.ok_or_else(|| BookError::Unknown(id.to_owned()))?
+                .get_or_insert(now);
             Ok(())
         })
     }
@@ -294,7 +323,9 @@ impl Book {
     /// Takes one use off a ticket.
     pub fn spend(&self, id: &str, now: Timestamp) -> Result<Result<(), Refusal>, BookError> {
         self.change(now, |pages| {
-            let Some(ticket) = pages.tickets.get_mut(id) else { return Ok(Err(Refusal::Unknown)) };
+            let Some(ticket) = pages.tickets.get_mut(id) else {
+                return Ok(Err(Refusal::Unknown));
+            };
             if let Some(refusal) = ticket_refusal(ticket, now) {
                 return Ok(Err(refusal));
             }
@@ -306,7 +337,11 @@ impl Book {
     /// Lets a node in from now on: by its certificate, and with `keyed` by a key of its own as well. A node that was in
     /// gets a new key, and its old one ends.
     pub fn admit_node(&self, node: &str, keyed: bool, now: Timestamp) -> Result<Option<Minted>, BookError> {
-        let minted = if keyed { Some(token::mint(Kind::Node, None)?) } else { None };
+        let minted = if keyed {
+            Some(token::mint(Kind::Node, None)?)
+        } else {
+            None
+        };
         let entry = NodeKey {
             key_id: minted.as_ref().map(|minted| minted.id.clone()),
             hash: minted.as_ref().map(|minted| minted.hash.clone()),
@@ -336,7 +371,11 @@ impl Book {
         let pages = self.pages();
         match parsed.kind {
             Kind::Api => {
-                let key = pages.keys.get(parsed.id).filter(|key| key.hash.matches(parsed.secret)).ok_or(Refusal::Unknown)?;
+                let key = pages
+                    .keys
+                    .get(parsed.id)
+                    .filter(|key| key.hash.matches(parsed.secret))
+                    .ok_or(Refusal::Unknown)?;
                 if key.revoked.is_some() {
                     return Err(Refusal::Revoked);
                 }
@@ -354,11 +393,24 @@ impl Book {
                 let node = pages.node_of.get(parsed.id).ok_or(Refusal::Unknown)?;
                 let entry = pages.nodes.get(node).ok_or(Refusal::Unknown)?;
                 let hash = entry.hash.as_ref().ok_or(Refusal::Unknown)?;
-                hash.matches(parsed.secret).then(|| Identity::Node { node: node.clone() }).ok_or(Refusal::Unknown)
+                hash.matches(parsed.secret)
+                    .then(|| Identity::Node { node: node.clone() })
+                    .ok_or(Refusal::Unknown)
             }
             Kind::Join => {
-                let ticket = pages.tickets.get(parsed.id).filter(|ticket| ticket.hash.matches(parsed.secret)).ok_or(Refusal::Unknown)?;
-                ticket_refusal(ticket, now).map_or_else(|| Ok(Identity::Ticket { id: parsed.id.to_owned() }), Err)
+                let ticket = pages
+                    .tickets
+                    .get(parsed.id)
+                    .filter(|ticket| ticket.hash.matches(parsed.secret))
+                    .ok_or(Refusal::Unknown)?;
+                ticket_refusal(ticket, now).map_or_else(
+                    || {
+                        Ok(Identity::Ticket {
+                            id: parsed.id.to_owned(),
+                        })
+                    },
+                    Err,
+                )
             }
         }
     }
@@ -370,12 +422,20 @@ impl Book {
 
     /// All keys with their ids.
     pub fn keys(&self) -> Vec<(String, ApiKey)> {
-        self.pages().keys.iter().map(|(id, key)| (id.clone(), key.clone())).collect()
+        self.pages()
+            .keys
+            .iter()
+            .map(|(id, key)| (id.clone(), key.clone()))
+            .collect()
     }
 
     /// All tickets with their ids.
     pub fn tickets(&self) -> Vec<(String, Ticket)> {
-        self.pages().tickets.iter().map(|(id, ticket)| (id.clone(), ticket.clone())).collect()
+        self.pages()
+            .tickets
+            .iter()
+            .map(|(id, ticket)| (id.clone(), ticket.clone()))
+            .collect()
     }
 }
 
@@ -419,9 +479,17 @@ mod tests {
     fn a_key_outlives_a_restart_and_its_secret_is_nowhere_on_disk() {
         let w = world();
         assert!(w.book.lacks_admin(w.now));
-        let minted = w.book.create_key("ci", BTreeSet::from([Scope::Admin]), None, None, w.now).unwrap();
+        let minted = w
+            .book
+            .create_key("ci", BTreeSet::from([Scope::Admin]), None, None, w.now)
+            .unwrap();
         let again = Book::open(&w.path).unwrap();
-        assert!(again.identify(&minted.text, w.now).unwrap().may(super::super::scope::Need::Scope(Scope::Submit)));
+        assert!(
+            again
+                .identify(&minted.text, w.now)
+                .unwrap()
+                .may(super::super::scope::Need::Scope(Scope::Submit))
+        );
         assert!(!again.lacks_admin(w.now));
         let secret = minted.text.rsplit('_').next().unwrap();
         assert!(!std::fs::read_to_string(&w.path).unwrap().contains(secret));
@@ -433,13 +501,25 @@ mod tests {
     fn keys_end_by_time_by_revocation_and_after_a_rotation() {
         let w = world();
         let scopes = BTreeSet::from([Scope::Read]);
-        let short = w.book.create_key("a", scopes.clone(), None, Some(later(w.now, 10)), w.now).unwrap();
+        let short = w
+            .book
+            .create_key("a", scopes.clone(), None, Some(later(w.now, 10)), w.now)
+            .unwrap();
         assert!(w.book.identify(&short.text, later(w.now, 9)).is_ok());
-        assert_eq!(w.book.identify(&short.text, later(w.now, 10)), Err(Refusal::Expired));
+        assert_eq!(
+            w.book.identify(&short.text, later(w.now, 10)),
+            Err(Refusal::Expired)
+        );
         let long = w.book.create_key("b", scopes, Some(5), None, w.now).unwrap();
-        let next = w.book.rotate_key(&long.id, Duration::from_secs(60), w.now).unwrap();
+        let next = w
+            .book
+            .rotate_key(&long.id, Duration::from_mins(1), w.now)
+            .unwrap();
         assert!(w.book.identify(&long.text, later(w.now, 59)).is_ok());
-        assert_eq!(w.book.identify(&long.text, later(w.now, 60)), Err(Refusal::Expired));
+        assert_eq!(
+            w.book.identify(&long.text, later(w.now, 60)),
+            Err(Refusal::Expired)
+        );
         w.book.revoke(&next.id, w.now).unwrap();
         assert_eq!(w.book.identify(&next.text, w.now), Err(Refusal::Revoked));
         assert!(matches!(w.book.revoke("none", w.now), Err(BookError::Unknown(_))));
@@ -450,8 +530,14 @@ mod tests {
         let w = world();
         let ticket = w.book.create_ticket("abcd", 1, later(w.now, 100), w.now).unwrap();
         assert!(ticket.text.ends_with("_abcd"));
-        assert!(matches!(w.book.identify(&ticket.text, w.now), Ok(Identity::Ticket { .. })));
-        assert_eq!(w.book.identify(&ticket.text, later(w.now, 100)), Err(Refusal::Expired));
+        assert!(matches!(
+            w.book.identify(&ticket.text, w.now),
+            Ok(Identity::Ticket { .. })
+        ));
+        assert_eq!(
+            w.book.identify(&ticket.text, later(w.now, 100)),
+            Err(Refusal::Expired)
+        );
         w.book.spend(&ticket.id, w.now).unwrap().unwrap();
         assert_eq!(w.book.spend(&ticket.id, w.now).unwrap(), Err(Refusal::Spent));
         assert_eq!(w.book.identify(&ticket.text, w.now), Err(Refusal::Spent));
@@ -463,7 +549,12 @@ mod tests {
         let first = w.book.admit_node("n1", true, w.now).unwrap().unwrap();
         let second = w.book.admit_node("n1", true, w.now).unwrap().unwrap();
         assert_eq!(w.book.identify(&first.text, w.now), Err(Refusal::Unknown));
-        assert_eq!(w.book.identify(&second.text, w.now), Ok(Identity::Node { node: "n1".to_owned() }));
+        assert_eq!(
+            w.book.identify(&second.text, w.now),
+            Ok(Identity::Node {
+                node: "n1".to_owned()
+            })
+        );
         w.book.remove_node("n1", w.now).unwrap();
         assert_eq!(w.book.identify(&second.text, w.now), Err(Refusal::Unknown));
         assert!(!w.book.knows_node("n1"));
@@ -472,7 +563,10 @@ mod tests {
     #[test]
     fn a_broken_or_newer_book_is_refused_and_left_alone() {
         let w = world();
-        for (content, part) in [("{", "restore it"), (r#"{"version":9,"keys":{},"tickets":{},"nodes":{}}"#, "newer")] {
+        for (content, part) in [
+            ("{", "restore it"),
+            (r#"{"version":9,"keys":{},"tickets":{},"nodes":{}}"#, "newer"),
+        ] {
             std::fs::write(&w.path, content).unwrap();
             assert!(Book::open(&w.path).unwrap_err().to_string().contains(part));
             assert_eq!(std::fs::read_to_string(&w.path).unwrap(), content);

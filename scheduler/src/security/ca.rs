@@ -84,7 +84,9 @@ pub struct Authority {
 
 impl std::fmt::Debug for Authority {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Authority").field("fingerprint", &self.fingerprint).finish_non_exhaustive()
+        f.debug_struct("Authority")
+            .field("fingerprint", &self.fingerprint)
+            .finish_non_exhaustive()
     }
 }
 
@@ -95,7 +97,10 @@ impl Authority {
         let pair = match (file::read(&cert_path)?, file::read(&key_path)?) {
             (Some(cert), Some(key)) => {
                 file::warn_if_shared(&key_path);
-                (text(cert, &cert_path, "certificate")?, text(key, &key_path, "key")?)
+                (
+                    text(cert, &cert_path, "certificate")?,
+                    text(key, &key_path, "key")?,
+                )
             }
             (None, None) => {
                 let (cert, key) = new_ca()?;
@@ -105,11 +110,24 @@ impl Authority {
                 tracing::info!("made a certificate authority in {}", directory.display());
                 (cert, key)
             }
-            (Some(_), None) => return Err(CaError::Half { present: cert_path, missing: key_path }),
-            (None, Some(_)) => return Err(CaError::Half { present: key_path, missing: cert_path }),
+            (Some(_), None) => {
+                return Err(CaError::Half {
+                    present: cert_path,
+                    missing: key_path,
+                });
+            }
+            (None, Some(_)) => {
+                return Err(CaError::Half {
+                    present: key_path,
+                    missing: cert_path,
+                });
+            }
         };
         let key = KeyPair::from_pem(&pair.1).map_err(made("read the CA's key"))?;
-        let der = first_der(&pair.0).ok_or(CaError::Content { path: cert_path, what: "certificate" })?;
+        let der = first_der(&pair.0).ok_or(CaError::Content {
+            path: cert_path,
+            what: "certificate",
+        })?;
         let issuer = Issuer::from_ca_cert_pem(&pair.0, key).map_err(made("read the CA's certificate"))?;
         Ok(Self {
             issuer,
@@ -136,7 +154,9 @@ impl Authority {
         params.distinguished_name = common_name("ffrtmp scheduler");
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         limit(&mut params, now, SERVER_DAYS)?;
-        let cert = params.signed_by(&key, &self.issuer).map_err(made("sign the server's certificate"))?;
+        let cert = params
+            .signed_by(&key, &self.issuer)
+            .map_err(made("sign the server's certificate"))?;
         Ok(Pair {
             chain: format!("{}{}", cert.pem(), self.pem),
             key: key.serialize_pem(),
@@ -145,20 +165,25 @@ impl Authority {
 
     /// A certificate for a node, over the key of its request (PEM). The request's signature is checked.
     pub fn issue_node(&self, node: &str, request: &str, now: Timestamp) -> Result<String, CaError> {
-        let mut request =
-            CertificateSigningRequestParams::from_pem(request).map_err(made("read the certificate request"))?;
+        let mut request = CertificateSigningRequestParams::from_pem(request)
+            .map_err(made("read the certificate request"))?;
         let mut params = CertificateParams::default();
         params.distinguished_name = common_name(node);
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         limit(&mut params, now, NODE_DAYS)?;
         request.params = params;
-        let cert = request.signed_by(&self.issuer).map_err(made("sign the node's certificate"))?;
+        let cert = request
+            .signed_by(&self.issuer)
+            .map_err(made("sign the node's certificate"))?;
         Ok(format!("{}{}", cert.pem(), self.pem))
     }
 }
 
 fn text(bytes: Vec<u8>, path: &Path, what: &'static str) -> Result<String, CaError> {
-    String::from_utf8(bytes).map_err(|_| CaError::Content { path: path.to_path_buf(), what })
+    String::from_utf8(bytes).map_err(|_| CaError::Content {
+        path: path.to_path_buf(),
+        what,
+    })
 }
 
 fn new_ca() -> Result<(String, String), CaError> {
@@ -169,7 +194,9 @@ fn new_ca() -> Result<(String, String), CaError> {
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     limit(&mut params, Timestamp::now(), CA_DAYS)?;
-    let cert = params.self_signed(&key).map_err(made("sign the CA's certificate"))?;
+    let cert = params
+        .self_signed(&key)
+        .map_err(made("sign the CA's certificate"))?;
     Ok((cert.pem(), key.serialize_pem()))
 }
 
@@ -183,7 +210,9 @@ fn common_name(name: &str) -> DistinguishedName {
 fn limit(params: &mut CertificateParams, now: Timestamp, days: u64) -> Result<(), CaError> {
     let serial = token::random::<10>()?;
     params.serial_number = Some(SerialNumber::from_slice(&Sha256::digest(serial.as_bytes())[..16]));
-    let at = |time: Timestamp| rcgen::date_time_ymd(1970, 1, 1) + Duration::from_secs(time.as_second().unsigned_abs());
+    let at = |time: Timestamp| {
+        rcgen::date_time_ymd(1970, 1, 1) + Duration::from_secs(time.as_second().unsigned_abs())
+    };
     params.not_before = at(now) - SKEW;
     params.not_after = at(now) + Duration::from_hours(24 * days);
     Ok(())
@@ -219,8 +248,15 @@ impl CertFacts {
         let names = cert.subject_alternative_name().ok().flatten();
         let time = |seconds| Timestamp::from_second(seconds).ok();
         Some(Self {
-            common_name: cert.subject().iter_common_name().next().and_then(|name| name.as_str().ok()).map(str::to_owned),
-            names: names.map(|names| names.value.general_names.iter().filter_map(name_text).collect()).unwrap_or_default(),
+            common_name: cert
+                .subject()
+                .iter_common_name()
+                .next()
+                .and_then(|name| name.as_str().ok())
+                .map(str::to_owned),
+            names: names
+                .map(|names| names.value.general_names.iter().filter_map(name_text).collect())
+                .unwrap_or_default(),
             not_before: time(cert.validity().not_before.timestamp())?,
             not_after: time(cert.validity().not_after.timestamp())?,
         })
@@ -242,8 +278,12 @@ fn name_text(name: &GeneralName<'_>) -> Option<String> {
     match name {
         GeneralName::DNSName(name) => Some((*name).to_owned()),
         GeneralName::IPAddress(bytes) => match bytes.len() {
-            4 => <[u8; 4]>::try_from(*bytes).ok().map(|bytes| IpAddr::from(bytes).to_string()),
-            16 => <[u8; 16]>::try_from(*bytes).ok().map(|bytes| IpAddr::from(bytes).to_string()),
+            4 => <[u8; 4]>::try_from(*bytes)
+                .ok()
+                .map(|bytes| IpAddr::from(bytes).to_string()),
+            16 => <[u8; 16]>::try_from(*bytes)
+                .ok()
+                .map(|bytes| IpAddr::from(bytes).to_string()),
             _ => None,
         },
         _ => None,

@@ -30,7 +30,7 @@ impl FileError {
 }
 
 /// Makes a directory that only its owner enters, with those above it. One that exists keeps its mode.
-pub(super) fn private_dir(path: &Path) -> Result<(), FileError> {
+pub(crate) fn private_dir(path: &Path) -> Result<(), FileError> {
     if path.is_dir() {
         return Ok(());
     }
@@ -43,7 +43,10 @@ pub(super) fn private_dir(path: &Path) -> Result<(), FileError> {
 
 /// Writes a file that only its owner reads. It holds the old content or the new at every moment, a power cut included.
 pub(super) fn write_private(path: &Path, content: &[u8]) -> Result<(), FileError> {
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let directory = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
     let write = || {
         // The temporary file has mode 0600 from its first moment.
         let mut file = tempfile::NamedTempFile::new_in(directory)?;
@@ -69,7 +72,10 @@ pub(super) fn warn_if_shared(path: &Path) {
     let Ok(found) = fs::metadata(path) else { return };
     let mode = found.permissions().mode() & 0o777;
     if mode & 0o077 != 0 {
-        tracing::warn!("{} has mode {mode:03o}; others than its owner may read this key; chmod 600 it", path.display());
+        tracing::warn!(
+            "{} has mode {mode:03o}; others than its owner may read this key; chmod 600 it",
+            path.display()
+        );
     }
 }
 
@@ -88,7 +94,11 @@ mod tests {
         write_private(&path, b"two").unwrap();
         assert_eq!(read(&path).unwrap().unwrap(), b"two");
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        assert_eq!(fs::read_dir(&dir).unwrap().count(), 1, "a temporary file was left");
+        assert_eq!(
+            fs::read_dir(&dir).unwrap().count(),
+            1,
+            "a temporary file was left"
+        );
         assert!(read(&dir.join("none")).unwrap().is_none());
     }
 }

@@ -25,6 +25,7 @@ use crate::config::{ClientCerts, Config};
 use audit::Audit;
 use book::{Book, BookError, Refusal};
 use ca::{Authority, CaError};
+pub(crate) use file::private_dir;
 use rate::Rates;
 use scope::{Identity, Scope};
 use tls::{Files, TlsError};
@@ -82,20 +83,32 @@ impl Security {
     /// Opens the state directory, making what is missing. Blocks.
     pub fn open(config: &Config, now: Timestamp) -> Result<Opened, SecurityError> {
         let state = config.state_dir();
-        file::private_dir(&state)?;
+        private_dir(&state)?;
         let authority = Authority::open(&state)?;
         let book = Book::open(&state.join("credentials.json"))?;
         let (audit, audit_thread) = Audit::open(&state.join("audit.log"))?;
         let files = Files::of(&config.tls, &state);
         let tls = if config.tls.enabled {
-            files.renew(&authority, &names::of_this_host(config.listen, &config.tls.names), now)?;
-            Some(RustlsConfig::from_config(tls::server_config(&files, &config.tls, &authority)?))
+            files.renew(
+                &authority,
+                &names::of_this_host(config.listen, &config.tls.names),
+                now,
+            )?;
+            Some(RustlsConfig::from_config(tls::server_config(
+                &files,
+                &config.tls,
+                &authority,
+            )?))
         } else {
             None
         };
         let security = Self {
             rates: Rates::new(&config.access),
-            master: config.access.api_key.as_ref().map(|key| SecretHash::of(key.reveal())),
+            master: config
+                .access
+                .api_key
+                .as_ref()
+                .map(|key| SecretHash::of(key.reveal())),
             open: config.access.open_api,
             client_certs: config.tls.client_certs,
             config: config.clone(),
@@ -116,10 +129,14 @@ impl Security {
     /// Makes a certificate where `--cert` and `--key` (or the state directory) say, and nothing else.
     pub fn generate_cert(config: &Config, now: Timestamp) -> Result<PathBuf, SecurityError> {
         let state = config.state_dir();
-        file::private_dir(&state)?;
+        private_dir(&state)?;
         let authority = Authority::open(&state)?;
         let files = Files::of(&config.tls, &state);
-        files.generate(&authority, &names::of_this_host(config.listen, &config.tls.names), now)?;
+        files.generate(
+            &authority,
+            &names::of_this_host(config.listen, &config.tls.names),
+            now,
+        )?;
         Ok(files.cert)
     }
 
@@ -129,29 +146,43 @@ impl Security {
         if self.open || self.master.is_some() || !self.book.lacks_admin(now) {
             return Ok(());
         }
-        let minted = self.book.create_key("first start", BTreeSet::from([Scope::Admin]), None, None, now)?;
+        let minted = self
+            .book
+            .create_key("first start", BTreeSet::from([Scope::Admin]), None, None, now)?;
         let path = state.join("admin.key");
         file::write_private(&path, format!("{}\n", minted.text).as_bytes())?;
-        tracing::info!("no key was given; one that may do everything is in {}", path.display());
+        tracing::info!(
+            "no key was given; one that may do everything is in {}",
+            path.display()
+        );
         Ok(())
     }
 
     fn warn(&self) {
         if self.open {
-            tracing::warn!("the API is open: whoever reaches the port may do everything; remove --open-api to close it");
+            tracing::warn!(
+                "the API is open: whoever reaches the port may do everything; remove --open-api to close it"
+            );
         }
         if self.tls.is_none() {
             tracing::warn!("TLS is off: keys cross the network in the clear");
         }
         let key = self.config.access.api_key.as_ref();
         if key.is_some_and(|key| key.reveal().chars().count() < MASTER_KEY_MIN) {
-            tracing::warn!("the master key has fewer than {MASTER_KEY_MIN} characters and can be guessed; make one with `openssl rand -base64 32`");
+            tracing::warn!(
+                "the master key has fewer than {MASTER_KEY_MIN} characters and can be guessed; make one with `openssl rand -base64 32`"
+            );
         }
     }
 
     /// How connections are encrypted; `None` for plain HTTP.
     pub fn tls(&self) -> Option<RustlsConfig> {
         self.tls.clone()
+    }
+
+    /// Directory of backups.
+    pub fn backups(&self) -> PathBuf {
+        self.config.state_dir().join("backups")
     }
 
     /// When the server's certificate ends.
@@ -167,7 +198,11 @@ impl Security {
         if self.files.renew(&self.authority, &names, now)? {
             tracing::info!("renewed the server's certificate");
         }
-        tls.reload_from_config(tls::server_config(&self.files, &self.config.tls, &self.authority)?);
+        tls.reload_from_config(tls::server_config(
+            &self.files,
+            &self.config.tls,
+            &self.authority,
+        )?);
         Ok(())
     }
 
@@ -177,15 +212,28 @@ impl Security {
     }
 
     /// Who is asking: by key where one is shown, else by certificate, else anyone where the API is open.
-    pub fn identify(&self, token: Option<&str>, certificate: Option<&str>, now: Timestamp) -> Result<Identity, Refusal> {
+    pub fn identify(
+        &self,
+        token: Option<&str>,
+        certificate: Option<&str>,
+        now: Timestamp,
+    ) -> Result<Identity, Refusal> {
         if let Some(token) = token {
             return self.identify_token(token, now);
         }
         if let Some(node) = certificate {
             let node = node.to_owned();
-            return self.book.knows_node(&node).then_some(Identity::Node { node }).ok_or(Refusal::NoNode);
+            return self
+                .book
+                .knows_node(&node)
+                .then_some(Identity::Node { node })
+                .ok_or(Refusal::NoNode);
         }
-        if self.open { Ok(Identity::Anyone) } else { Err(Refusal::Missing) }
+        if self.open {
+            Ok(Identity::Anyone)
+        } else {
+            Err(Refusal::Missing)
+        }
     }
 
     fn identify_token(&self, token: &str, now: Timestamp) -> Result<Identity, Refusal> {

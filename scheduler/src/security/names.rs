@@ -27,7 +27,9 @@ pub(super) fn of_this_host(listen: SocketAddr, named: &[String]) -> Vec<String> 
 
 /// Link-local addresses are left out: nobody can write them without a zone, which no certificate has.
 fn interface_addresses() -> Vec<IpAddr> {
-    let Ok(interfaces) = getifaddrs() else { return Vec::new() };
+    let Ok(interfaces) = getifaddrs() else {
+        return Vec::new();
+    };
     interfaces
         .filter_map(|interface| {
             let address = interface.address?;
@@ -44,9 +46,16 @@ mod tests {
 
     #[test]
     fn loopback_and_named_hosts_are_always_in_and_none_twice() {
-        let names = of_this_host("0.0.0.0:1".parse().unwrap(), &["media.example".to_owned(), "::1".to_owned()]);
+        let names = of_this_host(
+            "0.0.0.0:1".parse().unwrap(),
+            &["media.example".to_owned(), "::1".to_owned()],
+        );
         for expected in ["media.example", "localhost", "127.0.0.1", "::1"] {
-            assert_eq!(names.iter().filter(|name| *name == expected).count(), 1, "{expected} in {names:?}");
+            assert_eq!(
+                names.iter().filter(|name| *name == expected).count(),
+                1,
+                "{expected} in {names:?}"
+            );
         }
         let one = of_this_host("192.0.2.7:1".parse().unwrap(), &[]);
         assert!(one.contains(&"192.0.2.7".to_owned()));

@@ -79,7 +79,12 @@ impl Rates {
         if self.exempt.iter().any(|network| network.contains(&address)) {
             return Ok(());
         }
-        self.charge(self.addresses.as_ref(), household(address), IpAddr::V6(Ipv6Addr::UNSPECIFIED), Budget::Address)
+        self.charge(
+            self.addresses.as_ref(),
+            household(address),
+            IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+            Budget::Address,
+        )
     }
 
     /// Charges whoever a request is from.
@@ -88,7 +93,10 @@ impl Rates {
         match who {
             Identity::Anyone => Ok(()),
             Identity::Node { .. } => self.charge(self.nodes.as_ref(), actor, String::new(), Budget::Caller),
-            Identity::Key { per_second: Some(own), .. } => self.charge_own(actor, *own),
+            Identity::Key {
+                per_second: Some(own),
+                ..
+            } => self.charge_own(actor, *own),
             Identity::Master | Identity::Key { .. } | Identity::Ticket { .. } => {
                 self.charge(self.callers.as_ref(), actor, String::new(), Budget::Caller)
             }
@@ -96,11 +104,22 @@ impl Rates {
     }
 
     fn charge_own(&self, actor: String, per_second: u32) -> Result<(), TooMany> {
-        let Some(rate) = NonZeroU32::new(per_second) else { return Ok(()) };
-        let known = self.own.read().unwrap_or_else(PoisonError::into_inner).get(&rate).cloned();
+        let Some(rate) = NonZeroU32::new(per_second) else {
+            return Ok(());
+        };
+        let known = self
+            .own
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&rate)
+            .cloned();
         let table = known.unwrap_or_else(|| {
             let mut tables = self.own.write().unwrap_or_else(PoisonError::into_inner);
-            Arc::clone(tables.entry(rate).or_insert_with(|| Arc::new(RateLimiter::keyed(Quota::per_second(rate)))))
+            Arc::clone(
+                tables
+                    .entry(rate)
+                    .or_insert_with(|| Arc::new(RateLimiter::keyed(Quota::per_second(rate)))),
+            )
         });
         self.charge(Some(&table), actor, String::new(), Budget::Caller)
     }
@@ -175,7 +194,10 @@ mod tests {
         assert_eq!(passed(|| charge("10.1.2.3")), 50);
         assert_eq!(passed(|| charge("::ffff:10.1.2.3")), 50);
         assert!((10..=12).contains(&passed(|| charge("2001:db8::1"))));
-        assert!(charge("2001:db8::2").is_err(), "a neighbour in the same /64 shares the budget");
+        assert!(
+            charge("2001:db8::2").is_err(),
+            "a neighbour in the same /64 shares the budget"
+        );
         assert!(charge("2001:db8:0:1::2").is_ok());
     }
 

@@ -7,7 +7,7 @@ pub use ffrtmp_api::Scope;
 /// What a route asks of its caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Need {
-    /// Nothing: probes, the OpenAPI document, the CA's certificate.
+    /// Nothing: probes, the `OpenAPI` document, the CA's certificate.
     Nobody,
     /// A key with this scope, or with admin.
     Scope(Scope),
@@ -111,7 +111,11 @@ mod tests {
         for (who, expected) in table {
             let may = [Submit, Read, Operate, Admin].map(|scope| who.may(Need::Scope(scope)));
             assert_eq!(may, expected, "{who:?}");
-            assert_eq!(who.may(Need::Node), matches!(who, Identity::Node { .. }), "{who:?}");
+            assert_eq!(
+                who.may(Need::Node),
+                matches!(who, Identity::Node { .. }),
+                "{who:?}"
+            );
         }
         assert!(Identity::Ticket { id: "t".to_owned() }.may(Need::Join));
         assert!(!key(&[Operate]).may(Need::Join));

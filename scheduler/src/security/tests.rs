@@ -25,12 +25,23 @@ fn the_first_start_makes_a_ca_a_certificate_and_a_key_and_the_second_keeps_them(
     let config = config(place.path());
     let state = config.state_dir();
     let first = Security::open(&config, now()).unwrap().security;
-    for name in ["ca.key", "server.key", "credentials.json", "admin.key", "audit.log"] {
+    for name in [
+        "ca.key",
+        "server.key",
+        "credentials.json",
+        "admin.key",
+        "audit.log",
+    ] {
         let mode = std::fs::metadata(state.join(name)).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode, 0o600, "{name}");
     }
     let key = std::fs::read_to_string(state.join("admin.key")).unwrap();
-    assert!(first.identify(Some(key.trim()), None, now()).unwrap().may(Need::Scope(Scope::Admin)));
+    assert!(
+        first
+            .identify(Some(key.trim()), None, now())
+            .unwrap()
+            .may(Need::Scope(Scope::Admin))
+    );
     assert_eq!(first.identify(None, None, now()), Err(Refusal::Missing));
     let shown = |name: &str| std::fs::read(state.join(name)).unwrap();
     let before = [shown("ca.crt"), shown("server.crt"), shown("admin.key")];
@@ -53,7 +64,12 @@ fn the_certificate_is_renewed_at_two_thirds_of_its_life_or_for_a_new_name_and_th
     let fingerprint = security.authority.fingerprint().to_owned();
     let again = Security::open(&config, now()).unwrap().security;
     let pem = std::fs::read_to_string(config.state_dir().join("server.crt")).unwrap();
-    assert!(ca::CertFacts::of_pem(&pem).unwrap().names.contains(&"media.example".to_owned()));
+    assert!(
+        ca::CertFacts::of_pem(&pem)
+            .unwrap()
+            .names
+            .contains(&"media.example".to_owned())
+    );
     assert_eq!(again.authority.fingerprint(), fingerprint);
 }
 
@@ -64,7 +80,10 @@ fn half_a_ca_is_refused_with_the_way_out() {
     drop(Security::open(&config, now()).unwrap());
     std::fs::remove_file(config.state_dir().join("ca.key")).unwrap();
     let text = Security::open(&config, now()).unwrap_err().to_string();
-    assert!(text.contains("ca.key is missing") && text.contains("move both away"), "{text}");
+    assert!(
+        text.contains("ca.key is missing") && text.contains("move both away"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -87,7 +106,10 @@ fn the_operators_own_key_is_taken_as_it_is_and_an_open_api_must_be_asked_for() {
     config.access.api_key = Secret::new(own);
     let security = Security::open(&config, now()).unwrap().security;
     assert_eq!(security.identify(Some(own), None, now()), Ok(Identity::Master));
-    assert_eq!(security.identify(Some("other"), None, now()), Err(Refusal::Unknown));
+    assert_eq!(
+        security.identify(Some("other"), None, now()),
+        Err(Refusal::Unknown)
+    );
     assert!(!config.state_dir().join("admin.key").exists());
     config.access.open_api = true;
     let open = Security::open(&config, now()).unwrap().security;

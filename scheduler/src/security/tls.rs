@@ -102,7 +102,8 @@ impl Files {
         let pem = pem.and_then(|pem| String::from_utf8(pem).ok());
         let facts = pem.as_deref().and_then(CertFacts::of_pem);
         let of_this_ca = pem.is_some_and(|pem| pem.contains(authority.pem().trim()));
-        let good = facts.is_some_and(|facts| !facts.is_due(now) && names.iter().all(|name| facts.names.contains(name)));
+        let good = facts
+            .is_some_and(|facts| !facts.is_due(now) && names.iter().all(|name| facts.names.contains(name)));
         if good && of_this_ca {
             return Ok(false);
         }
@@ -159,7 +160,10 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
         path: path.to_path_buf(),
         source,
     };
-    CertificateDer::pem_file_iter(path).map_err(failed)?.collect::<Result<_, _>>().map_err(failed)
+    CertificateDer::pem_file_iter(path)
+        .map_err(failed)?
+        .collect::<Result<_, _>>()
+        .map_err(failed)
 }
 
 /// Whose client certificates are taken: our own authority's, and those of the CA that was named.

@@ -74,7 +74,9 @@ pub struct Minted {
 
 impl fmt::Debug for Minted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Minted").field("id", &self.id).finish_non_exhaustive()
+        f.debug_struct("Minted")
+            .field("id", &self.id)
+            .finish_non_exhaustive()
     }
 }
 
@@ -153,7 +155,16 @@ mod tests {
 
     #[test]
     fn other_texts_are_no_tokens() {
-        for text in ["", "ffk", "ffk_", "ffk__x", "ffk_a_", "xxx_a_b", "ffk_a_b_c_d", &"a".repeat(600)] {
+        for text in [
+            "",
+            "ffk",
+            "ffk_",
+            "ffk__x",
+            "ffk_a_",
+            "xxx_a_b",
+            "ffk_a_b_c_d",
+            &"a".repeat(600),
+        ] {
             assert!(parse(text).is_none(), "{text}");
         }
     }

@@ -39,7 +39,9 @@ pub enum StoreError {
     #[error("events up to {0} were already forgotten; list the jobs again and go on from the newest event")]
     Gone(i64),
     /// The disk is nearly full.
-    #[error("the disk of the database is nearly full; submissions are refused until space is freed, running jobs go on")]
+    #[error(
+        "the disk of the database is nearly full; submissions are refused until space is freed, running jobs go on"
+    )]
     Full,
     /// Too many commands wait.
     #[error("the scheduler has too many requests waiting; try again in a second")]
@@ -83,10 +85,9 @@ impl StoreError {
                 advice: Some(*advice),
                 ..Problem::new(self.code(), self.to_string())
             },
-            Self::Database { .. } | Self::Damaged(_) => Problem::new(
-                self.code(),
-                "the scheduler's database failed; its log says why",
-            ),
+            Self::Database { .. } | Self::Damaged(_) => {
+                Problem::new(self.code(), "the scheduler's database failed; its log says why")
+            }
             _ => Problem::new(self.code(), self.to_string()),
         }
     }

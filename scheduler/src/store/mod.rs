@@ -2,9 +2,11 @@
 //!
 //! Each command is one decision and one commit: when its answer says yes, it is on disk. Nothing outside sees rows, so
 //! that another database can stand behind the same interface; `scheduler/tests/conformance` is the suite every
-//! implementation passes.
+//! implementation passes. [`sqlite::SqliteStore`] is the one there is.
 
+mod clock;
 mod error;
+pub mod sqlite;
 mod submission;
 
 use std::future::Future;
@@ -12,11 +14,12 @@ use std::path::PathBuf;
 use std::pin::Pin;
 
 use ffrtmp_api::{
-    AttemptKey, AttemptReport, ClaimRequest, ClaimResponse, Explanation, Heartbeat, HeartbeatAnswer, ItemOutcome,
-    Job, JobEdit, JobEvent, JobFilter, JobList, JobRef, Node, NodeId, NodeInfo, NodeIntent, Paging, ReportAnswer,
-    Stats, Tenant,
+    AttemptKey, AttemptReport, ClaimRequest, ClaimResponse, Explanation, Heartbeat, HeartbeatAnswer,
+    ItemOutcome, Job, JobEdit, JobEvent, JobFilter, JobList, JobRef, Node, NodeId, NodeInfo, NodeIntent,
+    Orders, Paging, ReportAnswer, Stats, Tenant,
 };
 
+pub use clock::{Clock, ManualClock, SystemClock};
 pub use error::StoreError;
 pub use submission::NewJob;
 
@@ -94,6 +97,10 @@ pub trait Store: Send + Sync + 'static {
 
     /// Takes a node's regular call and tells it what to do.
     fn heartbeat(&self, node: NodeId, heartbeat: Heartbeat) -> Answer<'_, HeartbeatAnswer>;
+
+    /// What the node is to do beyond its heartbeats' answers, waiting up to `wait_sec` for something newer than version
+    /// `after`. This is how a cancel reaches a process at once. Needs a tokio runtime with its timer.
+    fn orders(&self, node: NodeId, after: u64, wait_sec: u32) -> Answer<'_, Orders>;
 
     /// Cordons, drains or resumes a node.
     fn node_intent(&self, node: NodeId, intent: NodeIntent) -> Answer<'_, Node>;

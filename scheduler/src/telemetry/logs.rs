@@ -35,7 +35,10 @@ impl LogFile {
             match append(&path) {
                 Ok(file) => {
                     let file = Arc::new(RwLock::new(file));
-                    return (Some(Self { path, file }), (!said.is_empty()).then(|| said.join("; ")));
+                    return (
+                        Some(Self { path, file }),
+                        (!said.is_empty()).then(|| said.join("; ")),
+                    );
                 }
                 Err(error) => said.push(format!("cannot log to {}: {error}", path.display())),
             }
@@ -67,7 +70,11 @@ fn append(path: &Path) -> io::Result<File> {
     if let Some(directory) = path.parent() {
         std::fs::create_dir_all(directory)?;
     }
-    OpenOptions::new().create(true).append(true).mode(0o640).open(path)
+    OpenOptions::new()
+        .create(true)
+        .append(true)
+        .mode(0o640)
+        .open(path)
 }
 
 /// One line's writer.

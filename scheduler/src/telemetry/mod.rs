@@ -3,10 +3,10 @@
 mod logs;
 mod traces;
 
+use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
 use tracing_subscriber::{EnvFilter, Layer as _};
-use tracing_subscriber::filter::LevelFilter;
 
 use crate::config::{Config, LogFormat, LogLevel};
 pub use logs::LogFile;
@@ -36,9 +36,17 @@ pub struct Telemetry {
 /// Starts logging. Lines go to stdout, and to the file `scheduler.log` of the directory that is configured.
 pub fn start(config: &Config) -> Result<Telemetry, TelemetryError> {
     let (file, fallback) = LogFile::open(&config.log.directory);
-    let traces = config.traces.enabled.then(|| traces::Exporter::start(&config.traces)).transpose()?;
+    let traces = config
+        .traces
+        .enabled
+        .then(|| traces::Exporter::start(&config.traces))
+        .transpose()?;
     let json = config.log.format == LogFormat::Json;
-    let lines = |ansi: bool| tracing_subscriber::fmt::layer().with_target(false).with_ansi(ansi);
+    let lines = |ansi: bool| {
+        tracing_subscriber::fmt::layer()
+            .with_target(false)
+            .with_ansi(ansi)
+    };
     let stdout = {
         let layer = lines(std::io::IsTerminal::is_terminal(&std::io::stdout())).with_writer(std::io::stdout);
         if json { layer.json().boxed() } else { layer.boxed() }
@@ -47,7 +55,9 @@ pub fn start(config: &Config) -> Result<Telemetry, TelemetryError> {
         let layer = lines(false).with_writer(file.writer());
         if json { layer.json().boxed() } else { layer.boxed() }
     });
-    let spans = traces.as_ref().map(|exporter| exporter.layer().with_filter(LevelFilter::INFO));
+    let spans = traces
+        .as_ref()
+        .map(|exporter| exporter.layer().with_filter(LevelFilter::INFO));
     tracing_subscriber::registry()
         .with(spans)
         .with(stdout.and_then(to_file).with_filter(filter(config.log.level)))
