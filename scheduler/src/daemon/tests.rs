@@ -75,9 +75,16 @@ impl World {
         (answer.status().as_u16(), answer.text().await.unwrap())
     }
 
-    async fn end(mut self) -> tempfile::TempDir {
-        self.running.take().unwrap().stop().await;
-        self.place
+    async fn end(self) -> tempfile::TempDir {
+        let Self {
+            place,
+            running,
+            store,
+            ..
+        } = self;
+        drop(store);
+        running.unwrap().stop().await;
+        place
     }
 }
 
@@ -328,6 +335,7 @@ async fn keys_do_what_their_scopes_say_rotate_and_end() {
     );
     let place = w.end().await;
     let text = std::fs::read_to_string(place.path().join("master.d/audit.log")).unwrap();
+    assert!(text.contains("lacks the scope read"), "{text}");
     for part in [
         "\"action\":\"POST /keys\"",
         "\"status\":403",
@@ -627,4 +635,35 @@ async fn keys_changed_on_disk_are_in_force_after_a_hangup() {
     w.running().on_hangup().await.unwrap();
     assert_eq!(told(w.ask(Method::GET, "/jobs", Some(&made.text))).await.0, 200);
     drop(w.end().await);
+}
+
+#[tokio::test]
+async fn jobs_of_the_real_store_outlive_a_restart_and_a_second_daemon_is_refused() {
+    let place = tempfile::tempdir().unwrap();
+    let config = config(place.path());
+    let queue = open_queue(&config).await.unwrap();
+    let running = start(&config, queue).await.unwrap();
+    let https = client(&running, None);
+    let url = format!("https://{}/jobs", running.api);
+    let sent = https
+        .post(url)
+        .bearer_auth(MASTER)
+        .json(&json!({"scenario": "4K60-h265", "queue": "live", "priority": "high"}));
+    let (status, job) = told(sent).await;
+    assert_eq!((status, &job["queue"]), (201, &json!("live")), "{job}");
+    let second = open_queue(&config).await.err().unwrap();
+    assert!(
+        matches!(second, DaemonError::Database(OpenError::Held(_))),
+        "{second}"
+    );
+    running.stop().await;
+    let queue = open_queue(&config).await.unwrap();
+    let running = start(&config, queue).await.unwrap();
+    let https = client(&running, None);
+    let ask = https
+        .get(format!("https://{}/api/v1/jobs/1", running.api))
+        .bearer_auth(MASTER);
+    let (status, again) = told(ask).await;
+    assert_eq!((status, &again["id"]), (200, &job["id"]));
+    running.stop().await;
 }

@@ -57,6 +57,7 @@ pub(super) async fn guard(State(door): State<Arc<Door>>, mut request: Request, n
     let admitted = admit(&door, &request, address);
     let actor = admitted.as_ref().map_or_else(|_| "-".to_owned(), Identity::actor);
     let span = tracing::info_span!("request", otel.kind = "server", http.method = %method, http.route = door.endpoint, actor, request = id);
+    let reason = admitted.as_ref().err().map(|refused| refused.0.detail.clone());
     let mut answer = match admitted {
         Ok(identity) => {
             request.extensions_mut().insert(identity);
@@ -84,7 +85,7 @@ pub(super) async fn guard(State(door): State<Arc<Door>>, mut request: Request, n
             address,
             action: format!("{method} {path}"),
             status,
-            reason: None,
+            reason,
             request: id,
         });
     }
