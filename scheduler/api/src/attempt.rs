@@ -285,6 +285,16 @@ pub struct HeartbeatAnswer {
     pub orders: Vec<Order>,
 }
 
+/// `GET /nodes/{id}/orders`: what a node is to do, as soon as somebody wants it. The node asks again with `after` set to
+/// the version it got, and is answered when there is something newer.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Orders {
+    /// Grows with every order for this node; starts anew with the scheduler.
+    pub version: u64,
+    /// Every order that is outstanding.
+    pub orders: Vec<Order>,
+}
+
 /// One order for one attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Order {

@@ -23,7 +23,8 @@ mod state;
 
 pub use attempt::{
     Action, Attempt, AttemptReport, AttemptResult, ClaimRequest, ClaimResponse, Grant, Heartbeat,
-    HeartbeatAnswer, HeldAttempt, NodeLoad, Order, Progress, ReportAnswer, ResultStatus, output_suffix,
+    HeartbeatAnswer, HeldAttempt, NodeLoad, Order, Orders, Progress, ReportAnswer, ResultStatus,
+    output_suffix,
 };
 pub use constraint::{ResourceLimits, WrapperConstraints};
 pub use explain::{BandDepth, Explanation, NodeVerdict, Stats, Tenant, WaitReason};
