@@ -221,6 +221,24 @@ async fn bad_input_is_named_field_by_field_and_never_a_fault_of_ours() {
             "{path} {body}: {problem}"
         );
     }
+    let big = w
+        .ask(Method::POST, "/jobs", Some(MASTER))
+        .body(vec![b' '; 10 << 20]);
+    assert_eq!(told(big).await.0, 413);
+    let comment = w
+        .ask(Method::POST, "/jobs", Some(MASTER))
+        .body("{ // a comment\n}");
+    let (status, problem) = told(comment).await;
+    assert!(
+        status == 400 && problem["detail"].as_str().unwrap().contains("remove it"),
+        "{problem}"
+    );
+    drop(w.end().await);
+}
+
+#[tokio::test]
+async fn bad_paths_and_queries_are_problems_too() {
+    let w = World::new(|_| {}).await;
     for (path, status) in [
         ("/jobs?limit=0", 400),
         ("/jobs?limit=-1", 400),
@@ -243,19 +261,6 @@ async fn bad_input_is_named_field_by_field_and_never_a_fault_of_ours() {
             "{path}: {problem}"
         );
     }
-    let big = w
-        .ask(Method::POST, "/jobs", Some(MASTER))
-        .body(vec![b' '; 10 << 20]);
-    assert_eq!(told(big).await.0, 413);
-    let (status, problem) = told(
-        w.ask(Method::POST, "/jobs", Some(MASTER))
-            .body("{ // a comment\n}"),
-    )
-    .await;
-    assert!(
-        status == 400 && problem["detail"].as_str().unwrap().contains("remove it"),
-        "{problem}"
-    );
     assert_eq!(told(w.ask(Method::PUT, "/jobs", Some(MASTER))).await.0, 405);
     drop(w.end().await);
 }

@@ -8,8 +8,8 @@ use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 use ffrtmp_api::{
-    CaView, ErrorCode, KeyCreated, KeyList, KeyRequest, KeyView, RotateRequest, TokenCreated, TokenList,
-    TokenRequest, TokenView,
+    CaView, KeyCreated, KeyList, KeyRequest, KeyView, RotateRequest, TokenCreated, TokenList, TokenRequest,
+    TokenView,
 };
 use jiff::Timestamp;
 
@@ -23,6 +23,12 @@ use crate::security::scope::{Need, Scope};
 const ADMIN: Need = Need::Scope(Scope::Admin);
 
 pub(super) fn routes() -> Vec<Route> {
+    let mut all = key_routes();
+    all.extend(token_routes());
+    all
+}
+
+fn key_routes() -> Vec<Route> {
     vec![
         Route::new(
             Method::GET,
@@ -71,6 +77,11 @@ pub(super) fn routes() -> Vec<Route> {
             delete(revoke),
         )
         .gives_other(204),
+    ]
+}
+
+fn token_routes() -> Vec<Route> {
+    vec![
         Route::new(
             Method::GET,
             "/tokens",
@@ -100,15 +111,6 @@ pub(super) fn routes() -> Vec<Route> {
         )
         .gives_other(204),
     ]
-    .into_iter()
-    .map(|route| {
-        if route.path.contains('{') {
-            route.problems(&[ErrorCode::NotFound])
-        } else {
-            route
-        }
-    })
-    .collect()
 }
 
 async fn ca(State(app): State<App>) -> Json<CaView> {

@@ -28,8 +28,17 @@ const OPERATE: Need = Need::Scope(Scope::Operate);
 const SUBMIT: Need = Need::Scope(Scope::Submit);
 
 pub(super) fn routes() -> Vec<Route> {
+    let mut all = submissions();
+    all.extend(questions());
+    all.extend(actions());
+    all.push(gone(Method::GET, "/jobs/next", "nextJobGone", get(next_gone)));
+    all.push(gone(Method::POST, "/results", "resultsGone", post(results_gone)));
+    all
+}
+
+fn submissions() -> Vec<Route> {
     let submit_one = post(submit::one).layer(DefaultBodyLimit::max(JOB_BYTES));
-    let mut all = vec![
+    vec![
         Route::new(
             Method::POST,
             "/jobs",
@@ -53,6 +62,11 @@ pub(super) fn routes() -> Vec<Route> {
         .takes::<BatchRequest>()
         .gives::<BatchResponse>(200)
         .problems(&[ErrorCode::StorageFull]),
+    ]
+}
+
+fn questions() -> Vec<Route> {
+    vec![
         list_route(),
         Route::new(
             Method::GET,
@@ -63,17 +77,6 @@ pub(super) fn routes() -> Vec<Route> {
             get(one),
         )
         .gives::<Job>(200),
-        Route::new(
-            Method::PATCH,
-            "/jobs/{id}",
-            "editJob",
-            "Change a job that waits",
-            OPERATE,
-            patch(edit),
-        )
-        .takes::<JobEdit>()
-        .gives::<Job>(200)
-        .problems(&[ErrorCode::Conflict]),
         Route::new(
             Method::GET,
             "/jobs/{id}/logs",
@@ -101,15 +104,27 @@ pub(super) fn routes() -> Vec<Route> {
             get(stats),
         )
         .gives::<Stats>(200),
-        gone(Method::GET, "/jobs/next", "nextJobGone", get(next_gone)),
-        gone(Method::POST, "/results", "resultsGone", post(results_gone)),
-    ];
+    ]
+}
+
+fn actions() -> Vec<Route> {
     let act = |path, name, summary, action| {
         Route::new(Method::POST, path, name, summary, OPERATE, acting(action))
             .gives::<JobActed>(200)
             .problems(&[ErrorCode::Conflict])
     };
-    all.extend([
+    vec![
+        Route::new(
+            Method::PATCH,
+            "/jobs/{id}",
+            "editJob",
+            "Change a job that waits",
+            OPERATE,
+            patch(edit),
+        )
+        .takes::<JobEdit>()
+        .gives::<Job>(200)
+        .problems(&[ErrorCode::Conflict]),
         act("/jobs/{id}/cancel", "cancelJob", "End it", Control::Cancel),
         act(
             "/jobs/{id}/pause",
@@ -135,8 +150,7 @@ pub(super) fn routes() -> Vec<Route> {
             "Queue a job that has ended once more",
             Control::Retry,
         ),
-    ]);
-    all
+    ]
 }
 
 fn list_route() -> Route {

@@ -26,6 +26,13 @@ const READ: Need = Need::Scope(Scope::Read);
 const OPERATE: Need = Need::Scope(Scope::Operate);
 
 pub(super) fn routes() -> Vec<Route> {
+    let mut all = orders_of_operators();
+    all.extend(calls());
+    all
+}
+
+/// What operators ask and order, and how a node joins.
+fn orders_of_operators() -> Vec<Route> {
     let intent = |path, name, summary, intent| {
         Route::new(Method::POST, path, name, summary, OPERATE, intending(intent)).gives::<Node>(200)
     };
@@ -72,6 +79,12 @@ pub(super) fn routes() -> Vec<Route> {
             "Work as usual",
             NodeIntent::Active,
         ),
+    ]
+}
+
+/// What nodes call themselves.
+fn calls() -> Vec<Route> {
+    vec![
         Route::new(
             Method::POST,
             "/nodes/{id}/heartbeat",

@@ -64,12 +64,7 @@ pub enum Claimed {
 pub struct Metrics {
     registry: Registry,
     started: Instant,
-    requests: IntCounterVec,
-    request_bytes: IntCounterVec,
-    response_bytes: IntCounterVec,
-    request_size: Histogram,
-    response_size: Histogram,
-    latency: HistogramVec,
+    http: Http,
     refused_keys: IntCounterVec,
     rate_limited: IntCounterVec,
     schedule_attempts: IntCounterVec,
@@ -78,6 +73,17 @@ pub struct Metrics {
     jobs_by_engine: IntCounterVec,
     completed_by_engine: IntCounterVec,
     engines: Mutex<BTreeMap<AttemptKey, String>>,
+}
+
+/// Figures of requests.
+#[derive(Debug)]
+struct Http {
+    requests: IntCounterVec,
+    request_bytes: IntCounterVec,
+    response_bytes: IntCounterVec,
+    request_size: Histogram,
+    response_size: Histogram,
+    latency: HistogramVec,
 }
 
 /// What a scrape is told besides what was counted.
@@ -115,10 +121,8 @@ fn histogram(
     Ok(histogram)
 }
 
-impl Metrics {
-    /// All at zero.
-    pub fn new() -> Result<Self, prometheus::Error> {
-        let r = Registry::new();
+impl Http {
+    fn new(r: &Registry) -> Result<Self, prometheus::Error> {
         let by_route = ["method", "endpoint"];
         let latency = HistogramVec::new(
             HistogramOpts::new(
@@ -131,36 +135,46 @@ impl Metrics {
         r.register(Box::new(latency.clone()))?;
         Ok(Self {
             requests: counters(
-                &r,
+                r,
                 "scheduler_http_requests_total",
                 "Requests answered",
                 &["method", "endpoint", "status"],
             )?,
             request_bytes: counters(
-                &r,
+                r,
                 "scheduler_http_request_bytes_total",
                 "Bytes of bodies that came in",
                 &by_route,
             )?,
             response_bytes: counters(
-                &r,
+                r,
                 "scheduler_http_response_bytes_total",
                 "Bytes of bodies that went out",
                 &["method", "endpoint", "status"],
             )?,
             request_size: histogram(
-                &r,
+                r,
                 "scheduler_http_request_size_bytes",
                 "Sizes of bodies that came in",
                 SIZE_BUCKETS,
             )?,
             response_size: histogram(
-                &r,
+                r,
                 "scheduler_http_response_size_bytes",
                 "Sizes of bodies that went out",
                 SIZE_BUCKETS,
             )?,
             latency,
+        })
+    }
+}
+
+impl Metrics {
+    /// All at zero.
+    pub fn new() -> Result<Self, prometheus::Error> {
+        let r = Registry::new();
+        Ok(Self {
+            http: Http::new(&r)?,
             refused_keys: counters(
                 &r,
                 "ffrtmp_auth_refused_total",
@@ -214,17 +228,20 @@ impl Metrics {
         let status = traffic.status.to_string();
         let with_status = [traffic.method, traffic.endpoint, status.as_str()];
         let by_route = [traffic.method, traffic.endpoint];
-        self.requests.with_label_values(&with_status).inc();
-        self.request_bytes
+        self.http.requests.with_label_values(&with_status).inc();
+        self.http
+            .request_bytes
             .with_label_values(&by_route)
             .inc_by(traffic.received);
-        self.response_bytes
+        self.http
+            .response_bytes
             .with_label_values(&with_status)
             .inc_by(traffic.sent);
-        self.request_size.observe(traffic.received as f64);
-        self.response_size.observe(traffic.sent as f64);
+        self.http.request_size.observe(traffic.received as f64);
+        self.http.response_size.observe(traffic.sent as f64);
         if !LONG_POLLS.iter().any(|end| traffic.endpoint.ends_with(end)) {
-            self.latency
+            self.http
+                .latency
                 .with_label_values(&by_route)
                 .observe(traffic.took.as_secs_f64());
         }

@@ -3,22 +3,18 @@
 //! Every change is on disk before it is acknowledged. Reading takes no lock for longer than a pointer copy. It is a file
 //! of its own, not a table of the queue, so that an operator can still be let in when the database is not.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
 
 use super::file::{self, FileError};
+pub use super::pages::{ApiKey, Ticket};
+use super::pages::{NodeKey, Pages, VERSION};
 use super::scope::{Identity, Scope};
-use super::token::{self, Kind, Minted, RandomError, SecretHash};
-
-/// Version of the file's form.
-const VERSION: u32 = 1;
-/// Records of spent and revoked credentials are kept so long for whoever asks what became of them.
-const MEMORY: Duration = Duration::from_hours(30 * 24);
+use super::token::{self, Kind, Minted, RandomError};
 
 /// The book could not be read or changed.
 #[derive(Debug, thiserror::Error)]
@@ -51,91 +47,6 @@ pub enum BookError {
     /// The book could not be written as JSON.
     #[error("write the book of credentials as JSON")]
     Form(#[source] serde_json::Error),
-}
-
-/// A user's key.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct ApiKey {
-    /// Name, as its maker chose it.
-    pub name: String,
-    /// What it may do.
-    pub scopes: BTreeSet<Scope>,
-    /// Requests a second, where it has a limit of its own.
-    pub per_second: Option<u32>,
-    /// Hash of its secret.
-    hash: SecretHash,
-    /// When it was made.
-    pub created: Timestamp,
-    /// When it ends.
-    pub expires: Option<Timestamp>,
-    /// When it was revoked.
-    pub revoked: Option<Timestamp>,
-}
-
-/// A ticket to join with.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Ticket {
-    hash: SecretHash,
-    /// When it was made.
-    pub created: Timestamp,
-    /// When it ends.
-    pub expires: Timestamp,
-    /// How many nodes may still join with it.
-    pub uses_left: u32,
-    /// When it was revoked.
-    pub revoked: Option<Timestamp>,
-}
-
-/// A node's own credential.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct NodeKey {
-    /// Public id of its key; `None` for a node with a certificate only.
-    key_id: Option<String>,
-    hash: Option<SecretHash>,
-    created: Timestamp,
-}
-
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct Pages {
-    version: u32,
-    keys: BTreeMap<String, ApiKey>,
-    tickets: BTreeMap<String, Ticket>,
-    nodes: BTreeMap<String, NodeKey>,
-    /// Node of each node key. Rebuilt when the file is read.
-    #[serde(skip)]
-    node_of: BTreeMap<String, String>,
-}
-
-impl Default for Pages {
-    fn default() -> Self {
-        Self {
-            version: VERSION,
-            keys: BTreeMap::new(),
-            tickets: BTreeMap::new(),
-            nodes: BTreeMap::new(),
-            node_of: BTreeMap::new(),
-        }
-    }
-}
-
-impl Pages {
-    fn index(mut self) -> Self {
-        let pairs = self
-            .nodes
-            .iter()
-            .filter_map(|(node, key)| Some((key.key_id.clone()?, node.clone())));
-        self.node_of = pairs.collect();
-        self
-    }
-
-    fn forget_old(&mut self, now: Timestamp) {
-        let old = |time: Option<Timestamp>| {
-            time.is_some_and(|time| now.duration_since(time).unsigned_abs() > MEMORY && time < now)
-        };
-        self.keys.retain(|_, key| !old(key.revoked) && !old(key.expires));
-        self.tickets
-            .retain(|_, ticket| !old(ticket.revoked) && !old(Some(ticket.expires)));
-    }
 }
 
 /// Why a credential was not taken. The caller is told the same for most of them; the audit log has this.
@@ -326,7 +237,7 @@ impl Book {
             let Some(ticket) = pages.tickets.get_mut(id) else {
                 return Ok(Err(Refusal::Unknown));
             };
-            if let Some(refusal) = ticket_refusal(ticket, now) {
+            if let Some(refusal) = ticket.refusal(now) {
                 return Ok(Err(refusal));
             }
             ticket.uses_left -= 1;
@@ -403,7 +314,7 @@ impl Book {
                     .get(parsed.id)
                     .filter(|ticket| ticket.hash.matches(parsed.secret))
                     .ok_or(Refusal::Unknown)?;
-                ticket_refusal(ticket, now).map_or_else(
+                ticket.refusal(now).map_or_else(
                     || {
                         Ok(Identity::Ticket {
                             id: parsed.id.to_owned(),
@@ -437,16 +348,6 @@ impl Book {
             .map(|(id, ticket)| (id.clone(), ticket.clone()))
             .collect()
     }
-}
-
-fn ticket_refusal(ticket: &Ticket, now: Timestamp) -> Option<Refusal> {
-    if ticket.revoked.is_some() {
-        return Some(Refusal::Revoked);
-    }
-    if ticket.expires <= now {
-        return Some(Refusal::Expired);
-    }
-    (ticket.uses_left == 0).then_some(Refusal::Spent)
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ pub mod book;
 pub mod ca;
 mod file;
 mod names;
+mod pages;
 pub mod rate;
 pub mod scope;
 pub mod tls;
