@@ -4,6 +4,7 @@
 //! 4 the configuration is wrong.
 
 use std::error::Error;
+use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -21,12 +22,10 @@ const ANOTHER: u8 = 3;
 /// Exit code when the configuration is wrong.
 const CONFIG: u8 = 4;
 
-#[expect(clippy::print_stdout, reason = "a main prints what it was asked to print")]
 fn main() -> ExitCode {
     let args = Args::parse();
     if args.print_schema {
-        println!("{:#}", config::schema());
-        return ExitCode::SUCCESS;
+        return say(&format!("{:#}", config::schema()));
     }
     let (check, generate) = (args.check, args.generate_cert == Some(true));
     let named = args.config.clone();
@@ -35,15 +34,11 @@ fn main() -> ExitCode {
         Err(error) => return complain(&error, CONFIG),
     };
     if check {
-        println!("{config}");
-        return ExitCode::SUCCESS;
+        return say(&config.to_string());
     }
     if generate {
         return match Security::generate_cert(&config, jiff::Timestamp::now()) {
-            Ok(path) => {
-                println!("{}", path.display());
-                ExitCode::SUCCESS
-            }
+            Ok(path) => say(&path.display().to_string()),
             Err(error) => complain(&error, FAILED),
         };
     }
@@ -57,6 +52,14 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error @ DaemonError::Database(OpenError::Held(_))) => complain(&error, ANOTHER),
         Err(error) => complain(&error, FAILED),
+    }
+}
+
+/// Prints what was asked for. A reader that has seen enough is no failure.
+fn say(text: &str) -> ExitCode {
+    match writeln!(std::io::stdout(), "{text}") {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => complain(&error, FAILED),
+        _ => ExitCode::SUCCESS,
     }
 }
 
