@@ -41,7 +41,9 @@ pub fn after(state: JobState, trigger: Trigger) -> Option<JobState> {
     use JobState::{Assigned, Canceled, Completed, Failed, Queued, Rejected, Retrying, Running, TimedOut};
     match (trigger, state) {
         (Trigger::Granted, Queued) => Some(Assigned),
-        (Trigger::Returned, Assigned) | (Trigger::Due, Retrying) => Some(Queued),
+        (Trigger::Returned, Assigned)
+        | (Trigger::Due, Retrying)
+        | (Trigger::Reopened, Failed | Canceled | Rejected) => Some(Queued),
         (Trigger::Started, Assigned) => Some(Running),
         (Trigger::Succeeded, Running) => Some(Completed),
         (Trigger::Failed, Assigned | Running | Retrying | TimedOut) => Some(Failed),
@@ -49,7 +51,6 @@ pub fn after(state: JobState, trigger: Trigger) -> Option<JobState> {
         (Trigger::TimedOut, Assigned | Running) => Some(TimedOut),
         (Trigger::Canceled, Queued | Assigned | Running | Retrying | TimedOut) => Some(Canceled),
         (Trigger::Rejected, Queued) => Some(Rejected),
-        (Trigger::Reopened, Failed | Canceled | Rejected) => Some(Queued),
         (
             Trigger::Granted
             | Trigger::Returned

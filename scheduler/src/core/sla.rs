@@ -53,7 +53,6 @@ pub fn verdict(
             said(false, "processing_time_exceeded")
         }
         (JobState::Completed, _) => said(true, "compliant"),
-        (JobState::Rejected, _) => said(true, "external_failure_platform_ok"),
         (
             JobState::Failed,
             Some(FailureReason::PlatformError | FailureReason::NodeLost | FailureReason::CapabilityMismatch),
@@ -66,7 +65,8 @@ pub fn verdict(
                 said(true, "user_timeout_reasonable")
             }
         }
-        (
+        (JobState::Rejected, _)
+        | (
             JobState::Failed,
             Some(FailureReason::UserError | FailureReason::InputError | FailureReason::NetworkError),
         ) => said(true, "external_failure_platform_ok"),

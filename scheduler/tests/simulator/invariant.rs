@@ -45,6 +45,15 @@ pub(crate) fn check(engine: &Engine, world: &World, checked: i64) -> Result<i64,
     invariant_histories_follow_the_table(connection, &rows, checked).map_err(|error| error.to_string())?
 }
 
+/// How many rows were ever written over this connection.
+pub(crate) fn writes(engine: &Engine) -> i64 {
+    let count = engine
+        .connection()
+        .prepare_cached("SELECT total_changes()")
+        .and_then(|mut statement| statement.query_row([], |row| row.get(0)));
+    count.unwrap_or(-1)
+}
+
 fn jobs(connection: &Connection) -> rusqlite::Result<Vec<Row>> {
     connection
         .prepare_cached("SELECT seq, id, state, held, epoch, events FROM jobs")?

@@ -3,6 +3,12 @@
 //! `FFRTMP_SIM_SEED=17 cargo test -p ffrtmp-scheduler --test simulator` replays one seed and prints each step;
 //! `FFRTMP_SIM_SEEDS=10000` runs more of them; `FFRTMP_TEST_LONG=1` runs 10,000 seeds.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test fails by panicking, and a replayed seed tells its story"
+)]
+
 mod invariant;
 mod model;
 mod random;

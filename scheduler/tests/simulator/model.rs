@@ -196,7 +196,7 @@ impl Node {
                 }
                 None
             }
-            Response::Reported(key, finished, answer) => self.answered(key, finished, answer),
+            Response::Reported(key, finished, answer) => self.answered(key, finished, &answer),
         }
     }
 
@@ -236,9 +236,9 @@ impl Node {
         &mut self,
         key: AttemptKey,
         finished: bool,
-        answer: Result<ReportAnswer, StoreError>,
+        answer: &Result<ReportAnswer, StoreError>,
     ) -> Option<AttemptKey> {
-        let over = match &answer {
+        let over = match answer {
             Ok(ReportAnswer::Accepted | ReportAnswer::AlreadyAccepted) => finished,
             Ok(ReportAnswer::Noted { .. }) | Err(StoreError::Stale { .. }) => {
                 self.held.remove(&key.epoch);

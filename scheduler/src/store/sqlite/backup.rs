@@ -116,7 +116,7 @@ fn set_aside(path: &Path) -> Result<Option<PathBuf>, OpenError> {
     if empty {
         return Ok(None);
     }
-    let aside = (1..)
+    let aside = (1..10_000)
         .map(|number| with_suffix(path, &format!(".replaced-{number}")))
         .find(|name| !name.exists())
         .unwrap_or_else(|| with_suffix(path, ".replaced"));

@@ -45,13 +45,13 @@ impl Engine {
     }
 
     fn retry(&mut self, job: &mut JobRow, now: Moment) -> Result<(), StoreError> {
-        if let Some(live) = self.book.live.of_job(job.seq) {
-            if job.state.terminal() {
-                return Err(StoreError::Conflict(format!(
-                    "attempt {} of job {} is still being ended; try again in a moment",
-                    live.key.attempt, job.id
-                )));
-            }
+        if let Some(live) = self.book.live.of_job(job.seq)
+            && job.state.terminal()
+        {
+            return Err(StoreError::Conflict(format!(
+                "attempt {} of job {} is still being ended; try again in a moment",
+                live.key.attempt, job.id
+            )));
         }
         job.used = Used::default();
         job.failure = None;

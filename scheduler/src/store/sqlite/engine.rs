@@ -143,12 +143,12 @@ impl Engine {
     /// Reads the books from the disk.
     pub(super) fn new(
         connection: Connection,
-        policy: Policy,
+        policy: &Policy,
         retention: Retention,
         disk: Disk,
         now: Moment,
     ) -> Result<Self, StoreError> {
-        let loaded = restore::load(&connection, &policy, now)?;
+        let loaded = restore::load(&connection, policy, now)?;
         let (last_event, _) = watch::channel(loaded.last_event);
         Ok(Self {
             connection,
@@ -198,7 +198,7 @@ impl Engine {
             if !reload {
                 reload |= self.guarded(now, |engine| engine.serve_waiters(now)).is_err();
             }
-            self.connection.execute_batch("COMMIT").step("commit")
+            self.run("COMMIT", "commit")
         });
         self.commits += 1;
         self.commands += tasks.len() as u64;
@@ -236,7 +236,7 @@ impl Engine {
         let committed = if self.connection.is_autocommit() {
             Err(StoreError::Full)
         } else {
-            self.connection.execute_batch("COMMIT").step("commit")
+            self.run("COMMIT", "commit")
         };
         self.commits += 1;
         if committed.is_err() {
@@ -253,7 +253,7 @@ impl Engine {
 
     fn begin(&mut self) -> Result<(), StoreError> {
         self.fresh.clear();
-        self.connection.execute_batch("BEGIN IMMEDIATE").step("begin")
+        self.run("BEGIN IMMEDIATE", "begin")
     }
 
     /// Runs one command inside a savepoint, so that one that fails takes none of its batch with it.
@@ -262,7 +262,7 @@ impl Engine {
         now: Moment,
         work: impl FnOnce(&mut Self) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
-        self.savepoint("SAVEPOINT command")?;
+        self.run("SAVEPOINT command", "set a savepoint")?;
         let outcome = work(self);
         match &outcome {
             Err(error) if error.is_database() => {
@@ -270,20 +270,19 @@ impl Engine {
                     self.disk.found_full(now);
                 }
                 if !self.connection.is_autocommit() {
-                    self.savepoint("ROLLBACK TO command")?;
-                    self.savepoint("RELEASE command")?;
+                    self.run("ROLLBACK TO command", "undo a command")?;
+                    self.run("RELEASE command", "keep a command")?;
                 }
             }
-            _ => self.savepoint("RELEASE command")?,
+            _ => self.run("RELEASE command", "keep a command")?,
         }
         outcome
     }
 
-    fn savepoint(&self, sql: &'static str) -> Result<(), StoreError> {
-        self.connection
-            .prepare_cached(sql)
-            .and_then(|mut statement| statement.execute([]))
-            .step("set a savepoint")?;
+    /// One of the statements that frame commands, from the cache.
+    fn run(&self, sql: &'static str, step: &'static str) -> Result<(), StoreError> {
+        let run = |mut statement: rusqlite::CachedStatement<'_>| statement.execute([]);
+        self.connection.prepare_cached(sql).and_then(run).step(step)?;
         Ok(())
     }
 

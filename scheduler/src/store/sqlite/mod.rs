@@ -110,7 +110,7 @@ impl Engine {
         let disk = options.disk();
         let connection = open::writer(&options.path, options.durability)?;
         let now = options.clock.now();
-        Self::new(connection, options.policy, options.retention, disk, now).map_err(|source| {
+        Self::new(connection, &options.policy, options.retention, disk, now).map_err(|source| {
             OpenError::Database {
                 path: options.path,
                 source,
@@ -140,7 +140,7 @@ impl SqliteStore {
         let (readers, queue) = (options.readers, options.queue);
         let disk = options.disk();
         let connection = open::writer(&path, options.durability)?;
-        let engine = Engine::new(connection, options.policy, options.retention, disk, clock.now()).map_err(
+        let engine = Engine::new(connection, &options.policy, options.retention, disk, clock.now()).map_err(
             |source| OpenError::Database {
                 path: path.clone(),
                 source,

@@ -38,13 +38,12 @@ impl Engine {
                 |row| row.get::<_, NodeNumber>(0),
             )
             .step("write a node")?;
-        match known.and_then(|number| self.book.fleet.get_mut(number)) {
-            Some(member) => member.replace_info(info),
-            None => {
-                let member = Member::new(node.clone(), info, NodeIntent::Active, now.wall_ms);
-                self.book.fleet.insert(number, member);
-                self.recount(number);
-            }
+        if let Some(member) = known.and_then(|number| self.book.fleet.get_mut(number)) {
+            member.replace_info(info);
+        } else {
+            let member = Member::new(node.clone(), info, NodeIntent::Active, now.wall_ms);
+            self.book.fleet.insert(number, member);
+            self.recount(number);
         }
         self.heard(node, now)?;
         self.recheck.node(number);

@@ -11,6 +11,7 @@ use ffrtmp_api::{
 use tokio::sync::{oneshot, watch};
 
 use super::claim::ClaimTask;
+use super::engine::Engine;
 use super::lane::Lane;
 use super::{SqliteStore, backup, query};
 use crate::store::error::StoreError;
@@ -115,7 +116,7 @@ impl Store for SqliteStore {
     }
 
     fn sweep(&self) -> Answer<'_, Swept> {
-        self.write(Lane::Urgent, 100, |engine, now| engine.sweep(now))
+        self.write(Lane::Urgent, 100, Engine::sweep)
     }
 
     fn get(&self, job: JobRef) -> Answer<'_, Job> {
