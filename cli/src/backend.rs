@@ -117,7 +117,7 @@ impl Connected {
             return Ok(Self::Plain(Plain::new(why)));
         }
         if !nix::unistd::geteuid().is_root() {
-            return Ok(Self::Plain(Plain::new(
+            return Ok(Self::Plain(Plain::delegated(
                 "no daemon, and only root may load the kernel's programs",
             )));
         }

@@ -60,7 +60,9 @@ impl Rows {
         let shown = |index: usize| self.columns.get(index).is_some_and(|column| wide || !column.wide);
         let mut table = Table::new();
         table.load_style(presets::NOTHING);
-        // Cells are cut to a terminal's width; in a pipe every cell is whole.
+        // Cells are cut to a terminal's width; in a pipe every cell is whole, and so it is on a serial console that
+        // calls itself 0 columns wide.
+        let fit = fit && table.width().is_some_and(|columns| columns > 0);
         table.set_content_arrangement(if fit {
             ContentArrangement::Dynamic
         } else {

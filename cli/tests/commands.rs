@@ -26,6 +26,7 @@ use ffrtmp_governor::control::types::{
     Released, RequestError, Status,
 };
 use ffrtmp_governor::core::facts::Found;
+use ffrtmp_governor::core::rule::OnForeignMove;
 use jiff::Timestamp;
 use tokio::sync::mpsc;
 
@@ -72,6 +73,7 @@ impl Backend for Fake {
             hierarchies: self.hierarchies.clone(),
             off: self.off.clone(),
             counters: BTreeMap::from([("seen".to_owned(), 3)]),
+            policy: ffrtmp_governor::control::types::PolicyStatus::default(),
         })
     }
 
@@ -149,6 +151,8 @@ fn job(id: &str, pid: u32) -> JobView {
         uid: 1000,
         state: "running".to_owned(),
         live: 1,
+        on_foreign_move: OnForeignMove::Accept,
+        origin: None,
         report: Report {
             job_id: JobId::parse(id).unwrap(),
             pid,

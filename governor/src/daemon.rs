@@ -6,6 +6,7 @@
 //!
 //! **Refuses** to touch a workload on its way out: limits stay in force, and that is said.
 
+mod cleanup;
 mod reload;
 mod store;
 
@@ -27,13 +28,16 @@ use crate::config::Config;
 use crate::control::server::{ControlError, ControlState, Socket};
 use crate::control::session;
 use crate::control::types::{JobView, RequestError};
+use crate::core::policy::NodePolicy;
 use crate::core::rule::RuleSet;
-use crate::engine::{Engine, EngineError, EngineHandle, EngineOptions, SaveQueue};
+use crate::engine::{Engine, EngineError, EngineHandle, EngineOptions, PolicyOrder, SaveQueue};
 use crate::host::cgroup::{CgroupBase, TreeOptions};
 use crate::host::kernel::KernelOptions;
+use crate::host::policy::journal_beside;
 use crate::ledger::{LateEngine, LedgerError};
 use crate::lock::{Lock, LockError};
 use crate::metrics::{self, MetricsSource};
+pub use cleanup::{Cleaned, CleanupError, cleanup};
 use reload::Reloader;
 use store::{Store, open_ledger};
 
@@ -199,8 +203,23 @@ fn engine_options(options: &DaemonOptions, restore: Vec<JobView>) -> EngineOptio
                 .map_or(CgroupBase::Auto, CgroupBase::Below),
             ..TreeOptions::default()
         },
+        policy: policy_in_force(config, options.observe),
+        ceilings: Some(journal_beside(&options.socket)),
         restore,
         discover: true,
+    }
+}
+
+/// An observing daemon lowers and reserves nothing, and still says what is promised beyond the machine.
+fn policy_in_force(config: &Config, observe: bool) -> PolicyOrder {
+    let weighed = PolicyOrder::weigh(config.policy.clone(), &config.rules);
+    if observe {
+        PolicyOrder {
+            policy: NodePolicy::default(),
+            ..weighed
+        }
+    } else {
+        weighed
     }
 }
 

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use ffrtmp_governor::config::{self, Config, ConfigError, LogFormat, LogLevel};
-use ffrtmp_governor::daemon::{self, DaemonError, DaemonOptions, LedgerAt};
+use ffrtmp_governor::daemon::{self, CleanupError, DaemonError, DaemonOptions, LedgerAt};
 use ffrtmp_governor::lock::LockError;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
@@ -51,6 +51,10 @@ struct Args {
     /// Log JSON, whatever the configuration says
     #[arg(long)]
     log_json: bool,
+    /// Take away what governors made on this machine, put back what they changed, and exit; workloads run on. Refused
+    /// while a governor runs
+    #[arg(long)]
+    cleanup: bool,
     /// Check the configuration and exit
     #[arg(long)]
     check: bool,
@@ -90,6 +94,9 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     start_log(&config, args.log_json);
+    if args.cleanup {
+        return clean(&options(args, config, path));
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .thread_name("service")
@@ -105,6 +112,35 @@ fn main() -> ExitCode {
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error @ DaemonError::Lock(LockError::Held { .. })) => complain(&error, ANOTHER),
+        Err(error) => complain(&error, FAILED),
+    }
+}
+
+/// Prints a line for each thing put back, and says what was not.
+#[expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a main prints what it was asked to print"
+)]
+fn clean(options: &DaemonOptions) -> ExitCode {
+    match daemon::cleanup(options) {
+        Ok(cleaned) => {
+            for line in &cleaned.done {
+                println!("{line}");
+            }
+            for line in &cleaned.left {
+                eprintln!("ffrtmp-governor: {line}");
+            }
+            if let LedgerAt::File(path) = &options.ledger {
+                println!("records stay in {}", path.display());
+            }
+            if cleaned.left.is_empty() {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::from(FAILED)
+            }
+        }
+        Err(error @ CleanupError::Lock(LockError::Held { .. })) => complain(&error, ANOTHER),
         Err(error) => complain(&error, FAILED),
     }
 }

@@ -15,6 +15,7 @@ use crate::control::types::{
     ReleaseRequest, Released, RequestError, Status,
 };
 use crate::core::facts::Found;
+use crate::core::rule::OnForeignMove;
 use crate::engine::handle::{Command, EngineHandle, SaveOrder};
 
 /// A live job.
@@ -25,6 +26,8 @@ pub(crate) fn live_job(pid: u32, start: u64, uid: u32, job_id: &str) -> JobView 
         uid,
         state: "placed".to_owned(),
         live: 1,
+        on_foreign_move: OnForeignMove::Accept,
+        origin: None,
         report: Report {
             job_id: JobId::parse(job_id).unwrap(),
             pid,
@@ -103,6 +106,7 @@ pub(crate) struct FakeState {
     pub(crate) released: Vec<Peer>,
     pub(crate) saved: Vec<JobKey>,
     pub(crate) rules_replaced: u32,
+    pub(crate) policy: Option<crate::engine::PolicyOrder>,
     pub(crate) sessions: Vec<u64>,
     pub(crate) last_session: u64,
     mourners: Vec<crate::engine::handle::Reply<()>>,
@@ -192,6 +196,7 @@ fn status(state: &FakeState) -> Status {
         hierarchies: Vec::new(),
         off: Vec::new(),
         counters: BTreeMap::from([("discovered".to_owned(), 7), ("kernel seen".to_owned(), 11)]),
+        policy: crate::control::types::PolicyStatus::default(),
     }
 }
 
@@ -241,6 +246,7 @@ fn answer(state: &mut FakeState, command: Command) {
             let _ = reply.send(Ok(Vec::<Released>::new()));
         }
         Command::ReplaceRules(_) => state.rules_replaced += 1,
+        Command::ReplacePolicy(order) => state.policy = Some(*order),
         Command::OpenSession(_, reply) => {
             state.last_session += 1;
             let session = state.last_session;
@@ -251,7 +257,8 @@ fn answer(state: &mut FakeState, command: Command) {
         Command::Subscribe(subscriber) => state.subscribers.push(subscriber),
         Command::Mourn(reply) => state.mourners.push(reply),
         Command::Saved(keys) => state.saved.extend(keys),
-        Command::Stop(_) => {}
+        // Nobody asks a fake for scopes.
+        Command::Stop(_) | Command::ScopeAnswered(_) => {}
     }
 }
 

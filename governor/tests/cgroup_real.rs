@@ -205,7 +205,9 @@ fn a_disk_ceiling_is_read_back_and_a_missing_disk_is_a_warning() {
     let disk = disks.find_map(|disk| std::fs::read_to_string(disk.path().join("dev")).ok());
     // A virtual machine without any disk has nothing more to show.
     if let Some(disk) = disk {
-        let present = bench.prepare(&ask(disk.trim()));
+        let present = bench.tree.prepare("test", "job", &ask(disk.trim())).unwrap();
+        let v1 = present.applied[0].target.contains("blkio.throttle");
+        assert_eq!(present.warnings.len(), usize::from(v1), "{:?}", present.warnings);
         assert_eq!(present.applied.len(), 1);
         assert!(present.applied[0].value.contains("1048576"));
         bench.finish(&present);
@@ -551,6 +553,151 @@ fn a_base_that_holds_processes_itself_is_named_with_what_to_do() {
         "{warnings}"
     );
     assert!(warnings.contains("DelegateSubgroup=supervisor"), "{warnings}");
+}
+
+#[test]
+fn a_group_that_somebody_removes_before_it_is_used_is_named_as_the_reason() {
+    let mut bench = Bench::new();
+    let prepared = bench.prepare(&Limits::default());
+    let process = bench.waiting("sleep 60");
+    for path in prepared.group.paths() {
+        std::fs::remove_dir(path).unwrap();
+    }
+    let error = bench.tree.place(&prepared.group, &process, Vec::new).unwrap_err();
+    assert!(error.is_vanished() && !error.is_gone(), "{error:?}");
+    assert!(
+        error.to_string().ends_with("(somebody removed the group)"),
+        "{error}"
+    );
+    assert!(process.is_alive());
+    // The next try finds nothing in its way.
+    let again = bench.prepare(&Limits::default());
+    bench.tree.place(&again.group, &process, Vec::new).unwrap();
+    bench.finish(&again);
+}
+
+/// Makes a group in the v2 hierarchy alone, next to our slice, threaded; gives nothing where v2 has no such thing.
+fn threaded_class(bench: &Bench) -> PathBuf {
+    let v2 = &bench.tree.layout().hierarchies[0];
+    assert_eq!(v2.version, Version::V2, "these machines have cgroup2");
+    let class = v2.base.join(&bench.slice).join("test");
+    std::fs::create_dir_all(&class).unwrap();
+    std::fs::write(class.join("cgroup.type"), "threaded").unwrap();
+    class
+}
+
+#[test]
+fn a_threaded_group_above_refuses_with_what_it_is() {
+    let mut bench = Bench::new();
+    let class = threaded_class(&bench);
+    let process = bench.waiting("sleep 60");
+    let limits = Limits {
+        memory_max: Some(64 << 20),
+        ..Limits::default()
+    };
+    let prepared = bench.tree.prepare("test", "job", &limits).unwrap();
+    let placed = bench.tree.place(&prepared.group, &process, Vec::new);
+    let why = match &placed {
+        // Other hierarchies took it in, and the limit holds there.
+        Ok(moved) => {
+            assert_eq!(prepared.warnings, Vec::<String>::new());
+            assert_eq!(moved.refused.len(), 1, "{moved:?}");
+            moved.refused[0].1.clone()
+        }
+        // v2 alone: nothing took it in, and its memory controller cannot be had there.
+        Err(error) => {
+            assert!(
+                prepared.warnings[0].starts_with("memory_max is not enforced: "),
+                "{prepared:?}"
+            );
+            error.to_string()
+        }
+    };
+    assert!(why.contains("threaded"), "{why}");
+    assert!(process.is_alive());
+    // Reading who is in use must not fail on groups that have no list of processes.
+    let (live, left) = bench.tree.adopt_leftovers().unwrap();
+    assert_eq!((live.len(), left.len()), (usize::from(placed.is_ok()), 0));
+    // Where nothing took it in, the group was empty and is gone by now.
+    if placed.is_ok() {
+        bench.finish(&prepared);
+    }
+    let _removed = std::fs::remove_dir(class);
+}
+
+#[test]
+fn a_group_that_passes_controllers_on_takes_no_process_and_says_so() {
+    let mut bench = Bench::new();
+    let offered = bench.tree.layout().hierarchies[0].controllers.clone();
+    let process = bench.waiting("sleep 60");
+    let prepared = bench.prepare(&Limits::default());
+    let paths = prepared.group.paths();
+    // Where v2 has none of our controllers (hybrid) the kernel has no such rule to break, and the move succeeds.
+    let passed_on = !offered.is_empty();
+    if passed_on {
+        let control = PathBuf::from(&paths[0]).join("cgroup.subtree_control");
+        std::fs::write(control, "+memory").unwrap();
+    }
+    let placed = bench.tree.place(&prepared.group, &process, Vec::new);
+    match placed {
+        Ok(moved) => assert!(!passed_on && moved.refused.is_empty(), "{moved:?}"),
+        Err(error) => {
+            assert!(passed_on);
+            assert!(error.to_string().contains("passes controllers on"), "{error}");
+        }
+    }
+    assert!(process.is_alive());
+    bench.finish(&prepared);
+}
+
+#[test]
+fn cpus_that_the_groups_above_withhold_are_not_counted_as_given() {
+    let mut bench = Bench::new();
+    let cpuset = |hierarchy: &&ffrtmp_governor::host::cgroup::Hierarchy| {
+        hierarchy
+            .controllers
+            .contains(&ffrtmp_governor::core::plan::Controller::Cpuset)
+    };
+    let hierarchy = bench
+        .tree
+        .layout()
+        .hierarchies
+        .iter()
+        .find(cpuset)
+        .unwrap()
+        .clone();
+    let ask = |cpus: &str| Limits {
+        cpu_set: Some(cpus.to_owned()),
+        ..Limits::default()
+    };
+    let first = bench.tree.prepare("test", "first", &ask("0")).unwrap();
+    assert_eq!((first.applied.len(), first.warnings.len()), (1, 0), "{first:?}");
+    let class = hierarchy.base.join(&bench.slice).join("test");
+    bench.finish(&first);
+    // The class keeps CPU 0 for itself from now on.
+    if !class.exists() {
+        std::fs::create_dir_all(&class).unwrap();
+    }
+    std::fs::write(class.join("cpuset.cpus"), "0").unwrap();
+    let second = bench.tree.prepare("test", "second", &ask("1")).unwrap();
+    assert!(second.applied.is_empty(), "{second:?}");
+    assert!(second.warnings[0].starts_with("cpu_set is not "), "{second:?}");
+    bench.finish(&second);
+}
+
+#[test]
+fn a_frozen_group_is_told_from_one_that_runs() {
+    let mut bench = Bench::new();
+    let (prepared, process) = bench.limited("sleep 60", &Limits::default());
+    assert_eq!(bench.tree.frozen(&process), None);
+    let dir = PathBuf::from(&prepared.group.paths()[0]);
+    std::fs::write(dir.join("cgroup.freeze"), "1").unwrap();
+    eventually("the group is frozen", || {
+        bench.tree.frozen(&process) == Some(dir.clone())
+    });
+    std::fs::write(dir.join("cgroup.freeze"), "0").unwrap();
+    eventually("the group runs", || bench.tree.frozen(&process).is_none());
+    bench.finish(&prepared);
 }
 
 /// Set in the process that plays the unprivileged user.

@@ -9,11 +9,20 @@
     reason = "a harness that cannot set the stage must fail the test"
 )]
 
+mod base;
+mod disk;
 pub mod fuzz;
+pub mod machine;
+mod nginx;
+mod user;
 mod wait;
 mod workload;
 mod world;
 
+pub use base::{Base, hierarchies};
+pub use disk::{LoopDisk, Rivals};
+pub use nginx::{Nginx, Publisher};
+pub use user::{Answer, as_user, ask_as};
 pub use wait::eventually;
 pub use workload::{Workload, unique_name, zeroed_rusage};
-pub use world::{Options, World, bin, jobs_of};
+pub use world::{Options, World, bin, jobs_of, report_of};

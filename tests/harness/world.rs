@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use ffrtmp_api::Report;
 use ffrtmp_governor::control::types::JobView;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -229,6 +230,17 @@ pub fn jobs_of(output: &Output) -> Vec<JobView> {
     serde_json::from_str(&text).unwrap_or_else(|error| {
         panic!(
             "no job list ({error}): {text}\n{}",
+            String::from_utf8_lossy(&output.stderr)
+        )
+    })
+}
+
+/// The report in the output of `ffrtmp run --json` or `attach --json`.
+pub fn report_of(output: &Output) -> Report {
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| {
+        panic!(
+            "no report ({error}): {}\n{}",
+            String::from_utf8_lossy(&output.stdout),
             String::from_utf8_lossy(&output.stderr)
         )
     })

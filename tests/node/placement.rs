@@ -147,7 +147,7 @@ fn observe_changes_nothing_and_records_everything() {
     });
     let mut child = world
         .workload
-        .spawn(&["sleep-us", "500000", "burn-ms", "100", "exit", "5"]);
+        .spawn(&["sleep-us", "500000", "burn-cpu-ms", "100", "exit", "5"]);
     let before = groups(std::process::id());
     world.job(child.id());
     assert_eq!(groups(child.id()), before);

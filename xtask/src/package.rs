@@ -16,8 +16,12 @@ pub(crate) enum Need {
     Build,
     /// Real workloads for the demo and the node tests.
     Media,
+    /// A media server that starts workloads by itself, for the node tests of edge duty.
+    Edge,
     /// Real kernels in QEMU.
     Vm,
+    /// A Debian with systemd in QEMU.
+    Debian,
     /// Rebuilding the kernel programs.
     Ebpf,
 }
@@ -65,6 +69,18 @@ const PACKAGES: &[Package] = &[
         "its JPEG encoder",
     ),
     package(
+        Need::Edge,
+        "nginx-core",
+        "nginx",
+        "a server that starts an ffmpeg for each client",
+    ),
+    package(
+        Need::Edge,
+        "libnginx-mod-rtmp",
+        "/usr/lib/nginx/modules/ngx_rtmp_module.so",
+        "its RTMP module",
+    ),
+    package(
         Need::Vm,
         "qemu-system-x86",
         "qemu-system-x86_64",
@@ -75,6 +91,12 @@ const PACKAGES: &[Package] = &[
     package(Need::Vm, "kmod", "modprobe", "resolves the guest's modules"),
     package(Need::Vm, "xz-utils", "xz", "unpacks the guest's modules"),
     package(Need::Vm, "e2fsprogs", "mke2fs", "makes the guest's disk"),
+    package(
+        Need::Debian,
+        "debootstrap",
+        "debootstrap",
+        "makes the guest with systemd",
+    ),
     package(
         Need::Ebpf,
         "rustc-web",
@@ -150,6 +172,12 @@ pub(crate) fn ensure(needs: &[Need]) -> Result<()> {
         refresh(&shell)?;
         install(&shell, &names)?;
     }
+    if missing.iter().any(|package| package.need == Need::Edge) {
+        // Debian enables what it installs; a machine that tests need not serve after its next boot.
+        cmd!(shell, "update-rc.d nginx disable")
+            .run()
+            .context("disabling nginx's own service")?;
+    }
     match missing.iter().find(|package| !present(package.probe)) {
         Some(package) => bail!(
             "{} was installed but {} is still missing",
@@ -161,11 +189,44 @@ pub(crate) fn ensure(needs: &[Need]) -> Result<()> {
 }
 
 fn install(shell: &Shell, names: &[&str]) -> Result<()> {
+    let _no_services = NoServices::ask()?;
     cmd!(shell, "apt-get install -y -qq --no-install-recommends {names...}")
         .env("DEBIAN_FRONTEND", "noninteractive")
         .ignore_stdout()
         .run()
         .context("installing Debian packages")
+}
+
+/// Keeps packages from starting the services they bring, as long as it lives: nginx would take port 80.
+///
+/// `invoke-rc.d` asks this program before it starts anything (Debian's policy-rc.d); one that is there already is the
+/// machine owner's word and stays.
+struct NoServices {
+    ours: bool,
+}
+
+impl NoServices {
+    const POLICY: &str = "/usr/sbin/policy-rc.d";
+
+    fn ask() -> Result<Self> {
+        let ours = !Path::new(Self::POLICY).exists();
+        if ours {
+            std::fs::write(Self::POLICY, "#!/bin/sh\nexit 101\n").context("writing policy-rc.d")?;
+            let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+            std::fs::set_permissions(Self::POLICY, mode).context("making policy-rc.d a program")?;
+        }
+        Ok(Self { ours })
+    }
+}
+
+impl Drop for NoServices {
+    fn drop(&mut self) {
+        if self.ours
+            && let Err(error) = std::fs::remove_file(Self::POLICY)
+        {
+            println!("   {} stays: {error}", Self::POLICY);
+        }
+    }
 }
 
 /// Fetches Debian's package lists.

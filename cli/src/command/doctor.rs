@@ -2,14 +2,14 @@
 
 use std::path::Path;
 
-use ffrtmp_governor::control::types::Status;
+use ffrtmp_governor::control::types::{PolicyLine, PressureStatus, Status};
 use serde::Serialize;
 
 use crate::args::{Format, Global};
 use crate::backend::{Backend, DEFAULT_SOCKET};
 use crate::exit::ExitCode;
 use crate::failure::Failure;
-use crate::output::{Mark, Output, Rows};
+use crate::output::{Mark, Output, Rows, or_dash};
 
 /// Where the daemon's ledger is unless configured otherwise.
 const DEFAULT_LEDGER: &str = "/var/lib/ffrtmp/governor.db";
@@ -109,6 +109,16 @@ fn machine() -> Vec<Check> {
     } else {
         let found = format!("uid {user}: no control groups, no negative nice, no kernel programs of our own");
         add("privilege", State::Warn, found);
+    }
+    if ffrtmp_governor::host::pressure::is_available() {
+        add(
+            "PSI",
+            State::Ok,
+            "the kernel announces stalls; pressure rules work".to_owned(),
+        );
+    } else {
+        let found = "the kernel tells no pressure, so pressure rules lower nothing; boot it with psi=1";
+        add("PSI", State::Warn, found.to_owned());
     }
     let mounts = cgroup_mounts();
     if mounts.is_empty() {
@@ -217,6 +227,10 @@ fn governor(global: &Global, status: &Status) -> Vec<Check> {
             format!("{}, names: {}", status.rules, status.names.join(" ")),
         );
     }
+    for (what, line) in policy(status) {
+        let state = if line.in_force { State::Ok } else { State::Warn };
+        add(what, state, line.text);
+    }
     for off in &status.off {
         add("feature", State::Off, off.clone());
     }
@@ -229,6 +243,48 @@ fn governor(global: &Global, status: &Status) -> Vec<Check> {
         Err(error) => add("ledger", State::Warn, format!("{DEFAULT_LEDGER}: {error}")),
     }
     checks
+}
+
+/// The node's policy: what is reserved, what is watched and lowered, what is promised beyond the machine.
+fn policy(status: &Status) -> Vec<(&'static str, PolicyLine)> {
+    let policy = &status.policy;
+    let reserve = policy.reserve.iter().cloned().map(|line| ("reserve", line));
+    let overcommit = policy.overcommit.iter().map(|text| {
+        let text = text.clone();
+        let in_force = false;
+        ("overcommit", PolicyLine { in_force, text })
+    });
+    reserve
+        .chain(overcommit)
+        .chain(policy.pressure.iter().map(|rule| ("pressure", pressure(rule))))
+        .collect()
+}
+
+fn pressure(rule: &PressureStatus) -> PolicyLine {
+    let head = format!("{}: {} lowers {}", rule.rule, rule.watches, rule.lowers);
+    let not_set = rule.trigger.as_ref().filter(|trigger| !trigger.in_force);
+    let (in_force, tail) = match (not_set, rule.lowered) {
+        (Some(trigger), _) => (false, format!("off: {}", trigger.text)),
+        (None, true) => {
+            let back = or_dash(rule.restore_in_ms, |ms| format!("{}s", ms.div_ceil(1000)));
+            let limits: Vec<String> = rule
+                .applied
+                .iter()
+                .map(|one| format!("{}={}", one.limit, one.value))
+                .collect();
+            let warnings = rule.warnings.join("; ");
+            let text = format!(
+                "lowered now ({}), lifted in {back} unless it rises again {warnings}",
+                limits.join(" ")
+            );
+            (rule.warnings.is_empty(), text.trim_end().to_owned())
+        }
+        (None, false) => (true, format!("calm, rose {} times", rule.rises)),
+    };
+    PolicyLine {
+        in_force,
+        text: format!("{head}; {tail}"),
+    }
 }
 
 fn verdict(status: &Status, checks: &[Check]) -> ExitCode {

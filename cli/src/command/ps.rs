@@ -21,11 +21,18 @@ pub async fn ps(args: &PsArgs, backend: &impl Backend, output: &mut Output) -> R
         output.json(&jobs)?;
         return Ok(ExitCode::Success);
     }
-    if jobs.is_empty() {
-        let status = backend.status().await?;
-        if let Some(why) = status.tier_reason.filter(|_| status.tier == "wait") {
-            output.talk(&format!("No jobs are known: {why}"));
-        }
+    let status = backend.status().await?;
+    for rule in status.policy.pressure.iter().filter(|rule| rule.lowered) {
+        let back = or_dash(rule.restore_in_ms, |ms| format!("{}s", ms.div_ceil(1000)));
+        output.talk(&format!(
+            "Class {} is lowered by pressure rule {} ({}); lifted in {back} unless it rises again",
+            rule.lowers, rule.rule, rule.watches
+        ));
+    }
+    if jobs.is_empty()
+        && let Some(why) = status.tier_reason.filter(|_| status.tier == "wait")
+    {
+        output.talk(&format!("No jobs are known: {why}"));
     }
     output.rows(&rows(&jobs))?;
     Ok(ExitCode::Success)

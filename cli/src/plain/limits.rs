@@ -7,24 +7,42 @@ use nix::sched::CpuSet;
 
 use crate::limits::cpus;
 
-/// Enforces on a process what needs no group.
-pub(super) fn apply(process: &Pinned, limits: &Limits) -> LimitsReport {
+/// Enforces on a process what belongs to itself.
+pub(super) fn own(process: &Pinned, limits: &Limits) -> LimitsReport {
     let mut report = LimitsReport {
         asked: limits.clone(),
         ..LimitsReport::default()
     };
-    groups(limits, &mut report);
     let own = priority::apply(process, limits);
     report.applied.extend(own.applied);
     report.warnings.extend(own.warnings);
-    if let Some(list) = &limits.cpu_set {
-        set_affinity(process.pid(), list, &mut report);
-    }
     report
 }
 
-fn groups(limits: &Limits, report: &mut LimitsReport) {
-    let missed: Vec<String> = [
+/// True when something is asked that only a control group enforces.
+pub(super) fn need_group(limits: &Limits) -> bool {
+    !group_limits(limits).is_empty()
+}
+
+/// What there is in place of a group: the words for what only a group enforces. `why` is why a scope could not be had,
+/// where one was tried.
+pub(super) fn without_group(report: &mut LimitsReport, why: Option<&str>) {
+    let limits = report.asked.clone();
+    let own = std::mem::take(&mut report.warnings);
+    no_group(&limits, why, report);
+    report.warnings.extend(own);
+}
+
+/// CPUs by affinity, where no group enforces them.
+pub(super) fn set_cpus(process: &Pinned, report: &mut LimitsReport) {
+    let in_group = report.applied.iter().any(|one| one.limit == "cpu_set");
+    if let Some(list) = report.asked.cpu_set.clone().filter(|_| !in_group) {
+        set_affinity(process.pid(), &list, report);
+    }
+}
+
+fn group_limits(limits: &Limits) -> Vec<String> {
+    [
         limits.cpu_max.map(|value| format!("cpu_max {value}")),
         limits.cpu_weight.map(|value| format!("cpu_weight {value}")),
         limits.memory_max.map(|value| format!("memory_max {value}")),
@@ -34,15 +52,25 @@ fn groups(limits: &Limits, report: &mut LimitsReport) {
     ]
     .into_iter()
     .flatten()
-    .collect();
+    .collect()
+}
+
+fn no_group(limits: &Limits, why: Option<&str>, report: &mut LimitsReport) {
+    let missed = group_limits(limits);
     if !missed.is_empty() {
         report
             .warnings
             .push("Cannot create cgroup (permission denied)".to_owned());
         report.warnings.push(format!(
-            "Not enforced without a cgroup: {}; ffrtmp-governor, or root, can",
+            "Not enforced without a cgroup: {}; ffrtmp-governor, or root, can, and so can a user whose own cgroup is \
+             delegated: systemd-run --user --scope -p Delegate=yes ffrtmp run ...",
             missed.join(", ")
         ));
+        if let Some(why) = why {
+            report
+                .warnings
+                .push(format!("No group of your own either: {why}"));
+        }
     }
 }
 

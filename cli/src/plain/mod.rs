@@ -3,27 +3,29 @@
 //! No daemon, no kernel program, no control group. Usage and status come from the parent's own wait (`run`) or from the
 //! process's descriptor (`attach`, `watch`). Nothing here is ever fatal to a workload.
 
+mod delegated;
 mod limits;
 mod scan;
+mod scope;
+mod wait;
 
 use std::collections::BTreeMap;
-use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use ffrtmp_api::{ExitReason, JobId, PlacementReport, Report, Usage};
+use ffrtmp_api::{ExitReason, JobId, LimitsReport, PlacementReport, Report, Usage};
 use ffrtmp_governor::control::types::{
-    AttachRequest, ErrorCode, Explain, ExplainStep, JobEvent, JobKey, JobView, ReleaseRequest, Released,
-    RequestError, Status,
+    AttachRequest, ErrorCode, Explain, ExplainStep, JobEvent, JobKey, JobView, PolicyStatus, ReleaseRequest,
+    Released, RequestError, Status,
 };
 use ffrtmp_governor::core::facts::{Found, ProcessFacts};
 use ffrtmp_governor::core::redact::Redactor;
-use ffrtmp_governor::core::rule::Needs;
-use ffrtmp_governor::host::process::{Pinned, ProcessError, read_stat, same_start, tick_ns};
+use ffrtmp_governor::core::rule::{Needs, OnForeignMove};
+use ffrtmp_governor::host::cgroup::Group;
+use ffrtmp_governor::host::process::{Pinned, ProcessError, read_stat};
 use ffrtmp_governor::host::procfs::{is_kernel_thread, read_facts};
 use jiff::{SignedDuration, Timestamp};
 use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, killpg};
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::Pid;
@@ -31,17 +33,18 @@ use tokio::sync::mpsc;
 
 use crate::backend::{Backend, WatchOrder};
 use crate::ending::{self, Seen};
+use delegated::Delegated;
+use wait::wait_for_end;
 
 /// How long a process that was asked to end may take before it is killed; the predecessor's users know 5 s.
 const GRACE: Duration = Duration::from_secs(5);
-
-/// How long an ended process's parent may take to collect it before its status counts as not seen, milliseconds.
-const COLLECT_MS: u16 = 1_000;
 
 /// Governs with what needs no governor.
 #[derive(Debug, Clone)]
 pub struct Plain {
     why: String,
+    /// The user's own part of the tree, where there is one.
+    own: Option<Delegated>,
     jobs: Arc<Mutex<BTreeMap<JobKey, Followed>>>,
 }
 
@@ -50,6 +53,7 @@ struct Followed {
     view: JobView,
     process: Arc<Pinned>,
     timed_out: bool,
+    group: Option<Group>,
 }
 
 impl Plain {
@@ -57,7 +61,16 @@ impl Plain {
     pub fn new(why: &str) -> Self {
         Self {
             why: why.to_owned(),
+            own: None,
             jobs: Arc::default(),
+        }
+    }
+
+    /// The same for a user who may have been handed a part of the tree.
+    pub fn delegated(why: &str) -> Self {
+        Self {
+            own: Delegated::find(),
+            ..Self::new(why)
         }
     }
 
@@ -106,6 +119,29 @@ impl Plain {
         Ok((facts, process))
     }
 
+    /// A group for the process: in the part of the tree that was handed to this user, else, for `run`, a scope that the
+    /// user's own service manager makes. Without either the report says what that costs.
+    async fn group_for(
+        &self,
+        process: &Pinned,
+        request: &AttachRequest,
+        limits: &mut LimitsReport,
+    ) -> (Option<PlacementReport>, Option<Group>) {
+        let own = self.own.as_ref();
+        if let Some(group) = own.and_then(|own| own.place(process, request, mode_of(request.found), limits)) {
+            return (Some(delegated::report_of(&group)), Some(group));
+        }
+        let mut why = None;
+        if request.found == Found::Run && limits::need_group(&request.limits) {
+            match scope::of_user(process, request.job_id.as_ref(), limits).await {
+                Ok(placement) => return (Some(placement), None),
+                Err(error) => why = Some(error),
+            }
+        }
+        limits::without_group(limits, why.as_deref());
+        (None, None)
+    }
+
     fn enforce_timeout(&self, key: JobKey, found: Found, timeout: Duration) {
         let plain = self.clone();
         tokio::spawn(async move {
@@ -146,6 +182,9 @@ impl Plain {
         ending::complete(&mut job.view.report, seen, Timestamp::now());
         "closed".clone_into(&mut job.view.state);
         job.view.live = 0;
+        if let (Some(own), Some(group)) = (&self.own, job.group.take()) {
+            own.retire(&group, &mut job.view.report.usage);
+        }
         Some(job.view.clone())
     }
 }
@@ -162,13 +201,17 @@ impl Backend for Plain {
             wide: false,
             rules: 0,
             jobs,
-            hierarchies: Vec::new(),
+            hierarchies: self.own.as_ref().map(Delegated::describe).unwrap_or_default(),
             off: vec![
-                format!("control groups: {}", self.why),
+                match &self.own {
+                    Some(_) => "control groups other than this user's own".to_owned(),
+                    None => format!("control groups: {}", self.why),
+                },
                 format!("processes started by others: {}", self.why),
                 "ledger: there is no daemon to keep it".to_owned(),
             ],
             counters: BTreeMap::new(),
+            policy: PolicyStatus::default(),
         })
     }
 
@@ -178,15 +221,21 @@ impl Backend for Plain {
 
     async fn attach(&self, request: AttachRequest) -> Result<JobView, RequestError> {
         let (facts, process) = Self::pin(request.pid)?;
-        let limits = limits::apply(&process, &request.limits);
+        let mut limits = limits::own(&process, &request.limits);
+        let (placement, group) = self.group_for(&process, &request, &mut limits).await;
+        limits::set_cpus(&process, &mut limits);
         let key = JobKey(facts.key);
-        let view = view_of(&request, &facts, limits, &self.why);
+        let mut view = view_of(&request, &facts, limits, &self.why);
+        if let Some(placement) = placement {
+            view.report.placement = placement;
+        }
         self.jobs_now().insert(
             key,
             Followed {
                 view: view.clone(),
                 process: Arc::new(process),
                 timed_out: false,
+                group,
             },
         );
         if let Some(timeout) = request.timeout_ms.filter(|&timeout| timeout != 0) {
@@ -254,17 +303,16 @@ impl Backend for Plain {
     }
 }
 
-fn view_of(
-    request: &AttachRequest,
-    facts: &ProcessFacts,
-    limits: ffrtmp_api::LimitsReport,
-    why: &str,
-) -> JobView {
-    let mode = match request.found {
+fn mode_of(found: Found) -> &'static str {
+    match found {
         Found::Run => "run",
         Found::Attach => "attach",
         Found::Exec | Found::Adopted => "watch",
-    };
+    }
+}
+
+fn view_of(request: &AttachRequest, facts: &ProcessFacts, limits: LimitsReport, why: &str) -> JobView {
+    let mode = mode_of(request.found);
     let redactor = Redactor::default();
     let command = request.command.as_ref().or(facts.argv.as_ref());
     JobView {
@@ -273,6 +321,8 @@ fn view_of(
         uid: facts.uid,
         state: "running".to_owned(),
         live: 1,
+        on_foreign_move: OnForeignMove::Accept,
+        origin: None,
         report: Report {
             job_id: request.job_id.clone().unwrap_or_else(JobId::unknown),
             pid: request.pid,
@@ -314,45 +364,6 @@ fn start_of(found: Found, started_ns: u64) -> Timestamp {
     let age = boot_ns().saturating_sub(started_ns);
     now.checked_sub(SignedDuration::from_nanos(age as i64))
         .unwrap_or(now)
-}
-
-/// Blocks until the process has ended and its parent has collected it: its CPU seconds and its status.
-fn wait_for_end(process: &Pinned) -> (Option<f64>, Seen) {
-    if let Err(error) = poll_pidfd(process, PollFlags::POLLIN, PollTimeout::NONE) {
-        return (
-            None,
-            Seen::Nothing(format!("the wait for its end failed: {}", error.desc())),
-        );
-    }
-    // Still in /proc until its parent collects it, so this is the last chance to read its sums.
-    let cpu_sec = cpu_seconds(JobKey(process.key()));
-    // A descriptor reports POLLHUP, which needs no asking for, when the parent has done so.
-    let collected = poll_pidfd(process, PollFlags::empty(), PollTimeout::from(COLLECT_MS));
-    let seen = match (process.exit_info(), collected) {
-        (Some(exit), _) => Seen::Status(exit.status),
-        (None, Ok(0)) => Seen::Nothing("its parent has not collected it".to_owned()),
-        (None, _) => Seen::Nothing(
-            "it is not our child, and before Linux 6.15 only the governor sees the status of a stranger"
-                .to_owned(),
-        ),
-    };
-    (cpu_sec, seen)
-}
-
-fn poll_pidfd(process: &Pinned, flags: PollFlags, timeout: PollTimeout) -> Result<i32, Errno> {
-    loop {
-        let mut fds = [PollFd::new(process.as_fd(), flags)];
-        match poll(&mut fds, timeout) {
-            Err(Errno::EINTR) => {}
-            answered => return answered,
-        }
-    }
-}
-
-fn cpu_seconds(key: JobKey) -> Option<f64> {
-    let stat = read_stat(key.0.pid).ok()?;
-    let ticks = stat.utime + stat.stime;
-    same_start(key.0, stat.starttime).then(|| (ticks * tick_ns()) as f64 / 1e9)
 }
 
 /// Nanoseconds since boot, suspended time included: the clock of process starts.

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use ffrtmp_api::{Intent, JobId};
 use ffrtmp_governor::control::types::{AttachRequest, Happened, JobEvent, JobKey, JobView, RequestError};
 use ffrtmp_governor::core::facts::{Found, ProcessFacts};
-use ffrtmp_governor::core::rule::{Action, Decision, Needs, RuleSet};
+use ffrtmp_governor::core::rule::{Action, Decision, Needs, OnForeignMove, RuleSet};
 use ffrtmp_governor::host::procfs;
 use jiff::Timestamp;
 use tokio::sync::mpsc;
@@ -24,7 +24,10 @@ impl Judge {
     fn needs(&self) -> Needs {
         match self {
             Self::File(rules) => rules.needs(),
-            Self::Targets(_) => Needs::default(),
+            Self::Targets(_) => Needs {
+                namespaces: true,
+                ..Needs::default()
+            },
         }
     }
 
@@ -41,6 +44,7 @@ impl Judge {
                 placement: None,
                 intent: Intent::Production,
                 sla_eligible: false,
+                on_foreign_move: OnForeignMove::Accept,
             }),
         }
     }

@@ -209,6 +209,7 @@ fn or_list(words: &[&'static str]) -> String {
 fn scalar_name(ty: &str) -> &'static str {
     match ty {
         "i64" => "a whole number",
+        "floating point" => "a number",
         "bool" | "boolean" => "true or false",
         _ => "another value",
     }

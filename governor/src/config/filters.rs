@@ -6,10 +6,8 @@ use std::time::Duration;
 use super::at::{At, Quantity, SwitchOrList};
 use super::error::Problems;
 use super::raw::RawFilters;
+use crate::core::facts::RUNTIMES;
 use crate::core::rule::{AllowBlock, ContainerTest, Filters, ParentRef, Pattern};
-
-/// Container runtimes the facts know.
-const RUNTIMES: [&str; 5] = ["docker", "podman", "containerd", "kubepods", "lxc"];
 
 /// Lowers one block of filters that stands at `path`.
 pub(super) fn lower(raw: &RawFilters, path: &str, problems: &mut Problems) -> Filters {

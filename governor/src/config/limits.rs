@@ -8,7 +8,7 @@ use super::error::Problems;
 use super::raw::RawLimits;
 
 /// Bytes of the predecessor's unit of memory.
-const MIB: u64 = 1 << 20;
+pub(super) const MIB: u64 = 1 << 20;
 /// Bytes no machine has; the kernel's own counter ends at 2^63 (`PAGE_COUNTER_MAX` pages).
 const MEMORY_MAX: u64 = 1 << 62;
 /// Highest CPU number a kernel can be built for (`CONFIG_NR_CPUS` of x86-64 is at most 8192).
@@ -244,7 +244,7 @@ impl Block<'_> {
 }
 
 /// A size in bytes; `unit` is the bytes a bare number counts. K, M and G are binary, as the kernel takes them.
-fn bytes(quantity: &Quantity, unit: u64) -> Option<u64> {
+pub(super) fn bytes(quantity: &Quantity, unit: u64) -> Option<u64> {
     let size = match quantity {
         Quantity::Number(number) => u64::try_from(*number).ok()?.checked_mul(unit)?,
         Quantity::Text(text) => parse_size::Config::new()

@@ -11,7 +11,7 @@ use super::at::At;
 use super::error::Problems;
 use super::filters;
 use super::limits::{self, Stated};
-use super::raw::{Admission, OnForeignMove, RawCommand, RawConfig, RawFilters, RawRule};
+use super::raw::{Admission, RawCommand, RawConfig, RawFilters, RawRule};
 use crate::core::rule::{Rule, RuleSet};
 
 /// What is governed when the file names nothing, as the predecessor did.
@@ -150,6 +150,7 @@ fn explicit_rule(at: &At<RawRule>, index: usize, path: &str, problems: &mut Prob
         placement: raw.placement,
         intent: raw.intent.unwrap_or_default(),
         sla_eligible: raw.sla_eligible.unwrap_or_default(),
+        on_foreign_move: raw.on_foreign_move.unwrap_or_default(),
     };
     match &raw.wide {
         Some(wide) if wide.value && !rule.wide() => problems.add(
@@ -179,21 +180,10 @@ fn refuse_later_features(raw: &RawRule, path: &str, problems: &mut Problems) {
             "gate comes with a later version; write event, which acts right after the exec",
         );
     }
-    if let Some(at) = raw
-        .on_foreign_move
-        .as_ref()
-        .filter(|at| at.value == OnForeignMove::Restore)
-    {
-        problems.add(
-            at,
-            &format!("{path}.on_foreign_move"),
-            "restore comes with a later version; write accept, which records the move",
-        );
-    }
 }
 
 /// A name that serves as directory and label: what a job id may be made of.
-fn label(at: &At<String>, path: &str, problems: &mut Problems) -> String {
+pub(super) fn label(at: &At<String>, path: &str, problems: &mut Problems) -> String {
     if JobId::parse(&at.value).is_err() {
         problems.add(
             at,

@@ -10,6 +10,7 @@ mod error;
 mod filters;
 mod limits;
 mod lower;
+mod policy;
 mod raw;
 
 use std::io::Read;
@@ -24,6 +25,7 @@ pub use raw::{LogFormat, LogLevel};
 use raw::{RawConfig, RawRedact};
 
 use crate::core::CoreSettings;
+use crate::core::policy::NodePolicy;
 use crate::core::redact::Redactor;
 use crate::core::rule::RuleSet;
 
@@ -57,6 +59,8 @@ pub struct Config {
     pub log_level: LogLevel,
     /// Rules, in order.
     pub rules: RuleSet,
+    /// What is kept for the rest of the host, and what is lowered under pressure.
+    pub policy: NodePolicy,
     /// What hides secrets.
     pub redaction: Redactor,
 }
@@ -77,6 +81,7 @@ impl Default for Config {
             log_format: LogFormat::default(),
             log_level: LogLevel::default(),
             rules: RuleSet::from_targets(&targets, ffrtmp_api::Limits::default()),
+            policy: NodePolicy::default(),
             redaction: Redactor::default(),
         }
     }
@@ -106,7 +111,9 @@ pub fn parse(name: &str, text: &str) -> Result<Config, ConfigError> {
     let mut raw = structure(name, text)?;
     let mut problems = Problems::default();
     let base = Config::default();
-    let config = Config {
+    let policy = policy::RawPolicy::take(&mut raw);
+    let mut config = Config {
+        policy: NodePolicy::default(),
         listen: listen(raw.listen.as_ref(), &mut problems).unwrap_or(base.listen),
         socket: absolute(raw.socket.as_ref(), "socket", &mut problems).unwrap_or(base.socket),
         ledger: absolute(raw.ledger.as_ref(), "ledger", &mut problems).unwrap_or(base.ledger),
@@ -142,6 +149,7 @@ pub fn parse(name: &str, text: &str) -> Result<Config, ConfigError> {
         redaction: redaction(raw.redact.take(), &mut problems),
         rules: lower::rules(raw, &mut problems),
     };
+    config.policy = policy.lower(&config.rules, &mut problems);
     problems.into_result(name)?;
     Ok(config)
 }

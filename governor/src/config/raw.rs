@@ -10,7 +10,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::at::{At, Quantity, SwitchOrList};
-use crate::core::rule::PlacementMode;
+use crate::core::pressure::{Resource, Share};
+use crate::core::rule::{OnForeignMove, PlacementMode};
 
 type Texts = Option<Vec<At<String>>>;
 type Numbers = Option<Vec<At<i64>>>;
@@ -36,6 +37,14 @@ pub(super) struct RawConfig {
     pub(super) placement_retries: Option<At<i64>>,
     /// Where control groups are made.
     pub(super) cgroup: Option<RawCgroup>,
+    /// CPUs that all jobs together leave to the rest of the host, such as 1 or 0.5. Default none.
+    #[schemars(range(min = 0, max = 8192))]
+    pub(super) reserve_cpus: Option<At<f64>>,
+    /// Memory that all jobs together leave to the rest of the host: a number of MiB, or a text with a unit such as 2GiB.
+    /// Default none.
+    pub(super) reserve_memory: Option<At<Quantity>>,
+    /// Which class is lowered while another, or the machine, stalls. Default none.
+    pub(super) pressure: Option<Vec<At<RawPressure>>>,
     /// Logging.
     pub(super) log: Option<RawLog>,
     /// Secrets in command lines.
@@ -63,6 +72,53 @@ pub(super) struct RawCgroup {
     /// Group below which jobs get theirs, as a path inside the hierarchy. Default: the daemon's own delegated group under
     /// systemd, `ffrtmp.slice` elsewhere.
     pub(super) base: Option<At<String>>,
+}
+
+/// One pressure rule: when the watched stall is reached a class is lowered, and it is lifted again after a calm.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawPressure {
+    /// Name for messages. Default `pressure-N`, counted from 1.
+    pub(super) name: Option<At<String>>,
+    /// Whose stall lowers the class. Needed.
+    pub(super) watch: Option<RawWatch>,
+    /// What is lowered. Needed.
+    pub(super) lower: Option<RawLower>,
+    /// How long the stall must have stayed below its mark before the class is lifted, 1s to 24h. Default 10s.
+    pub(super) restore_after: Option<At<String>>,
+}
+
+/// A stall the kernel is to announce.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawWatch {
+    /// Class whose tasks are watched. Default: all tasks of the machine.
+    pub(super) class: Option<At<String>>,
+    /// What they wait for. Needed.
+    pub(super) resource: Option<Resource>,
+    /// Whether some task or all of them must wait. Default some.
+    pub(super) share: Option<Share>,
+    /// Waiting time within the window that is too much, such as 150ms. Needed.
+    pub(super) stall: Option<At<String>>,
+    /// Length of the window, 500ms to 10s. Default 1s.
+    pub(super) window: Option<At<String>>,
+}
+
+/// What a class as a whole gets while it is lowered.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawLower {
+    /// The class. Needed.
+    pub(super) class: Option<At<String>>,
+    /// CPU time of all its jobs together in percent of one core.
+    #[schemars(range(min = 1, max = 102_400))]
+    pub(super) cpu_quota: Option<At<i64>>,
+    /// Its share of the CPU under contention; 100 is normal.
+    #[schemars(range(min = 1, max = 10_000))]
+    pub(super) cpu_weight: Option<At<i64>>,
+    /// Its share of the disk under contention, 1 to 100.
+    #[schemars(range(min = 1, max = 100))]
+    pub(super) io_weight: Option<At<i64>>,
 }
 
 /// Logging.
@@ -131,7 +187,8 @@ pub(super) struct RawRule {
     pub(super) class: Option<At<String>>,
     /// Limits.
     pub(super) limits: Option<RawLimits>,
-    /// What is done with the process's control group. Default: `observe` in containers, else `place`.
+    /// What is done with the process's control group. Default: `observe` in containers and in a pid namespace of its own,
+    /// else `place`. A rule for users who are not trusted says `place`, because anybody may make such a namespace.
     pub(super) placement: Option<PlacementMode>,
     /// When the rule acts. Default event.
     pub(super) admission: Option<At<Admission>>,
@@ -140,7 +197,7 @@ pub(super) struct RawRule {
     /// Whether the jobs count towards the SLA. Default false.
     pub(super) sla_eligible: Option<bool>,
     /// What is done when somebody else moves a job to another group. Default accept.
-    pub(super) on_foreign_move: Option<At<OnForeignMove>>,
+    pub(super) on_foreign_move: Option<OnForeignMove>,
 }
 
 /// When a rule acts.
@@ -151,16 +208,6 @@ pub(super) enum Admission {
     Event,
     /// Before the first instruction. Not available yet.
     Gate,
-}
-
-/// What is done about moves by others.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum OnForeignMove {
-    /// It is recorded.
-    Accept,
-    /// The job is moved back. Not available yet.
-    Restore,
 }
 
 /// Limits and filters of one program.
@@ -247,7 +294,8 @@ pub(super) struct RawFilters {
     pub(super) argv: Option<At<String>>,
     /// Regular expression the arguments, joined by blanks, must not match.
     pub(super) blocked_argv: Option<At<String>>,
-    /// True: only in containers; false: only outside; a list: only in those of these runtimes.
+    /// True: only in containers; false: only outside; a list: only in those of these runtimes (docker, podman, containerd,
+    /// kubepods, lxc, nspawn; `namespace` is a pid namespace of its own that no path explains).
     pub(super) container: Option<At<SwitchOrList>>,
 }
 

@@ -2,4 +2,5 @@
 
 mod acts;
 mod generated;
+mod policy;
 mod refusals;

@@ -1,11 +1,12 @@
 //! What travels over the control socket. The in-process engine answers with the same types.
 
-use ffrtmp_api::{Intent, JobId, Limits, Report};
+use ffrtmp_api::{Intent, JobId, LimitOutcome, Limits, Report};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::core::facts::Found;
-use crate::core::rule::PlacementMode;
+use crate::core::origin::Origin;
+use crate::core::rule::{OnForeignMove, PlacementMode};
 
 /// Largest request body, bytes. A rules file of this size has about 10,000 rules.
 pub const BODY_MAX: usize = 1 << 20;
@@ -98,6 +99,12 @@ pub struct JobView {
     pub state: String,
     /// Live processes.
     pub live: u32,
+    /// What is done when somebody else moves it.
+    #[serde(default, skip_serializing_if = "OnForeignMove::is_default")]
+    pub on_foreign_move: OnForeignMove,
+    /// What its first process was before anything was changed: a release puts that back, after a restart too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<Origin>,
     /// The record so far.
     pub report: Report,
 }
@@ -149,6 +156,52 @@ pub struct Status {
     pub off: Vec<String>,
     /// Counters, by name.
     pub counters: std::collections::BTreeMap<String, u64>,
+    /// What the node's own policy does.
+    #[serde(default)]
+    pub policy: PolicyStatus,
+}
+
+/// The node's own policy at this moment.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyStatus {
+    /// What is kept for the rest of the host.
+    pub reserve: Vec<PolicyLine>,
+    /// The pressure rules.
+    pub pressure: Vec<PressureStatus>,
+    /// What is promised beyond the machine, a sentence each.
+    pub overcommit: Vec<String>,
+}
+
+/// One thing the policy wants.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyLine {
+    /// Whether the kernel shows it as asked.
+    pub in_force: bool,
+    /// What, where, or why not.
+    pub text: String,
+}
+
+/// One pressure rule.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PressureStatus {
+    /// Its name.
+    pub rule: String,
+    /// What it watches.
+    pub watches: String,
+    /// The class it lowers.
+    pub lowers: String,
+    /// Whether that class is lowered now.
+    pub lowered: bool,
+    /// When it is lifted unless the pressure rises again, ms from now.
+    pub restore_in_ms: Option<u64>,
+    /// How often the pressure rose.
+    pub rises: u64,
+    /// Limits of the class in force, read back.
+    pub applied: Vec<LimitOutcome>,
+    /// Limits of the class not in force, with the reason.
+    pub warnings: Vec<String>,
+    /// How the kernel tells of the stall; `None` until that was tried.
+    pub trigger: Option<PolicyLine>,
 }
 
 /// Which jobs to let go.

@@ -89,7 +89,7 @@ impl Governor {
     }
 
     /// Stores a live job. One whose processes have all ended gets its final record soon, and needs no other.
-    fn save_open(&self, key: ProcessKey, effects: &mut Vec<Effect>) {
+    pub(super) fn save_open(&self, key: ProcessKey, effects: &mut Vec<Effect>) {
         if self.jobs.get(&key).is_some_and(|job| job.state.live()) {
             self.save(key, false, effects);
         }

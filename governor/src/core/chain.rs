@@ -129,6 +129,7 @@ impl Chain {
             .fold(Needs::default(), |sum, one| Needs {
                 parent: sum.parent || one.parent,
                 cwd: sum.cwd || one.cwd,
+                namespaces: sum.namespaces || one.namespaces,
             })
     }
 }

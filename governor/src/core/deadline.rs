@@ -58,9 +58,10 @@ impl Deadlines {
     }
 
     /// The time to order from the host, or `None` when what is ordered already is right. No deadline left is no
-    /// order: an old one wakes us once for nothing, which costs less than a second kind of effect.
-    pub(super) fn order(&mut self, now_ns: u64) -> Option<u64> {
-        let earliest = self.earliest()?;
+    /// order: an old one wakes us once for nothing, which costs less than a second kind of effect. `beside` is the
+    /// earliest deadline that belongs to no process.
+    pub(super) fn order(&mut self, now_ns: u64, beside: Option<u64>) -> Option<u64> {
+        let earliest = self.earliest().into_iter().chain(beside).min()?;
         if self.ordered_ns == Some(earliest) {
             return None;
         }
@@ -79,6 +80,11 @@ impl Deadlines {
     }
 }
 
+/// Why a process that some rule waited for is left alone after all.
+pub(super) fn ended_young(age_ms: u64) -> String {
+    format!("it ended before the age of {age_ms} ms that a rule waits for")
+}
+
 #[cfg(test)]
 impl Deadlines {
     /// Everybody who has a deadline.
@@ -95,22 +101,22 @@ mod tests {
     fn the_earliest_deadline_is_ordered_once_and_again_when_it_changes() {
         let mut deadlines = Deadlines::default();
         let key = |pid| ProcessKey::new(pid, 1);
-        assert_eq!(deadlines.order(0), None);
+        assert_eq!(deadlines.order(0, None), None);
         deadlines.set(key(1), 50, Due::End);
-        assert_eq!(deadlines.order(0), Some(50));
-        assert_eq!(deadlines.order(0), None);
+        assert_eq!(deadlines.order(0, None), Some(50));
+        assert_eq!(deadlines.order(0, None), None);
         deadlines.set(key(2), 20, Due::Judge);
-        assert_eq!(deadlines.order(0), Some(20));
+        assert_eq!(deadlines.order(0, None), Some(20));
         deadlines.clear(key(2));
         assert_eq!(
-            deadlines.order(0),
+            deadlines.order(0, None),
             Some(50),
             "a later minimum replaces the earlier order"
         );
         assert_eq!(deadlines.pop(49), None);
         deadlines.fired();
         assert_eq!(
-            deadlines.order(49),
+            deadlines.order(49, None),
             Some(50),
             "a timer that fired too early is ordered anew"
         );
@@ -122,6 +128,6 @@ mod tests {
     fn an_order_is_never_in_the_past() {
         let mut deadlines = Deadlines::default();
         deadlines.set(ProcessKey::new(1, 1), 5, Due::Kill);
-        assert_eq!(deadlines.order(9), Some(9));
+        assert_eq!(deadlines.order(9, None), Some(9));
     }
 }

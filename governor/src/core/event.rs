@@ -7,7 +7,10 @@ use ffrtmp_abi::ProcessKey;
 use ffrtmp_api::{LimitOutcome, Limits};
 
 use super::facts::ProcessFacts;
+use super::origin::Origin;
+use super::pressure::{ClassOutcome, PressureRule};
 use super::rule::{PlacementMode, RuleSet};
+use super::unit::Unit;
 use crate::control::types::{Happened, JobView};
 
 /// Something that happened.
@@ -70,12 +73,17 @@ pub enum Event {
     Moved {
         /// The job.
         root: ProcessKey,
-        /// The process.
-        pid: u32,
-        /// Hierarchy number, 0 for v2.
-        hierarchy: u32,
-        /// Who moved it.
-        mover: u32,
+        /// What was seen.
+        moved: ForeignMove,
+    },
+    /// The host looked where a process sits that somebody else moved.
+    Rechecked {
+        /// The job.
+        key: ProcessKey,
+        /// The move that made us look.
+        moved: ForeignMove,
+        /// What it found.
+        found: Whereabouts,
     },
     /// A placement was undone.
     Released {
@@ -107,6 +115,20 @@ pub enum Event {
         /// Number of the session.
         session: u64,
     },
+    /// Other pressure rules hold from now on.
+    PolicyReplaced(Vec<PressureRule>),
+    /// The kernel says that the stall of a pressure rule was reached.
+    PressureRose {
+        /// Name of the rule.
+        rule: String,
+    },
+    /// The limits of a class were written, or given back.
+    ClassLimited {
+        /// The class.
+        class: String,
+        /// What came of it.
+        outcome: ClassOutcome,
+    },
 }
 
 /// Something to be done by the host, which answers the orders for one job in the order they were given.
@@ -119,11 +141,21 @@ pub enum Effect {
     },
     /// Make the group, write limits, move the process and its descendants. Answered by `Placed` or `PlaceFailed`. For
     /// a job that is placed already: the limits are written anew.
-    Place(PlaceOrder),
+    Place(Box<PlaceOrder>),
     /// Read the group once more and remove it. Answered by `Retired`.
     Retire {
         /// The job.
         key: ProcessKey,
+    },
+    /// Look where a process sits that somebody else moved, and bring the job back into its group if told to. Answered by
+    /// `Rechecked`.
+    Recheck {
+        /// The job.
+        key: ProcessKey,
+        /// The move.
+        moved: ForeignMove,
+        /// Whether it is undone.
+        restore: bool,
     },
     /// Put everything back as it was. Answered by `Released`.
     Release {
@@ -161,6 +193,18 @@ pub enum Effect {
     },
     /// Write the pre-filter anew from the core's rules and look for live processes they match.
     SyncFilter,
+    /// Have the kernel tell of these stalls instead of those before; each is told of as `PressureRose`.
+    WatchPressure {
+        /// All rules.
+        rules: Vec<PressureRule>,
+    },
+    /// Write the limits of a class as a whole; none gives back what was written before. Answered by `ClassLimited`.
+    LimitClass {
+        /// The class.
+        class: String,
+        /// CPU quota and weights.
+        limits: Limits,
+    },
     /// Wake the core with `DeadlinePassed` at this time; replaces the earlier order.
     WakeAt {
         /// Boot-time clock, ns.
@@ -188,8 +232,36 @@ pub struct PlaceOrder {
     pub name: String,
     /// Limits.
     pub limits: Limits,
-    /// `Place` or `InPlace`; the others order nothing.
+    /// `Place`, `Scope` or `InPlace`; `Observe` orders nothing.
     pub mode: PlacementMode,
+    /// The systemd service it was found in: what a scope is part of.
+    pub unit: Option<Unit>,
+    /// With `InPlace`: a group of its own inside that service, where the service is delegated.
+    pub inside_unit: bool,
+}
+
+/// A move of one of our processes by somebody else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ForeignMove {
+    /// The process.
+    pub process: ProcessKey,
+    /// Hierarchy number, 0 for v2.
+    pub hierarchy: u32,
+    /// Pid of whoever moved it.
+    pub mover: u32,
+    /// When, boot-time clock, ns.
+    pub at_ns: u64,
+}
+
+/// Where a process of a job sits.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Whereabouts {
+    /// The job's groups it is neither in nor below.
+    pub outside: Vec<String>,
+    /// How many processes were brought back.
+    pub restored: usize,
+    /// Why the process could not be brought back, where that was tried.
+    pub failed: Option<String>,
 }
 
 /// What a placement did.
@@ -203,6 +275,8 @@ pub struct Placement {
     pub warnings: Vec<String>,
     /// When the last move was done, boot-time clock, ns; 0 when nothing was moved.
     pub at_ns: u64,
+    /// What the first process was before anything was changed; `None` when that could not be noted.
+    pub origin: Option<Box<Origin>>,
 }
 
 /// How a first process ended.

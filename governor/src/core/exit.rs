@@ -137,6 +137,29 @@ fn sender(killer: &Killer, signal: u8, own_pid: u32) -> Option<Sender> {
     })
 }
 
+/// The signal a process was asked to end with and that did not kill it: it handled it and exited, or ignored it. A
+/// server that ends its children politely leaves no other trace in their status.
+pub(super) fn handled(exit: &ExitFacts) -> Option<String> {
+    let Status::Exited(_) = Status::of(exit.status?) else {
+        return None;
+    };
+    let killer = exit.killer.as_ref()?;
+    let sender = if killer.kernel {
+        "the kernel".to_owned()
+    } else {
+        format!(
+            "{} (pid {}, uid {})",
+            harmless(&killer.comm),
+            killer.pid,
+            killer.uid
+        )
+    };
+    Some(format!(
+        "signal {}, sent by {sender}, did not kill it: it exited by itself",
+        killer.signal
+    ))
+}
+
 /// The status as a shell shows it: the code, or 128 + signal. `None` when it was not seen.
 pub(super) fn exit_code(exit: &ExitFacts) -> Option<i32> {
     match Status::of(exit.status?) {
@@ -288,6 +311,32 @@ mod tests {
     }
 
     const MIB: u64 = 1 << 20;
+
+    #[test]
+    fn a_signal_that_was_outlived_is_told_with_its_sender() {
+        let killer = Killer {
+            signal: 15,
+            pid: 7,
+            uid: 33,
+            comm: "nginx\u{1b}".to_owned(),
+            kernel: false,
+        };
+        let outlived = ExitFacts {
+            killer: Some(killer.clone()),
+            ..exited(255)
+        };
+        insta::assert_snapshot!(
+            handled(&outlived).unwrap(),
+            @r"signal 15, sent by nginx\u{1b} (pid 7, uid 33), did not kill it: it exited by itself"
+        );
+        assert_eq!(handled(&exited(255)), None, "nobody sent one");
+        let killed = ExitFacts {
+            status: Some(15),
+            killer: Some(killer),
+            ..ExitFacts::default()
+        };
+        assert_eq!(handled(&killed), None, "the reason says it already");
+    }
 
     #[test]
     fn every_cause_has_its_reason_code_and_signal() {

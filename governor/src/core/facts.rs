@@ -4,6 +4,20 @@ use std::path::PathBuf;
 
 use ffrtmp_abi::ProcessKey;
 
+/// What stands for the runtime of a container that only its pid namespace shows.
+pub const NAMESPACE: &str = "namespace";
+
+/// Every word a `container` fact can be.
+pub const RUNTIMES: [&str; 7] = [
+    "docker",
+    "podman",
+    "containerd",
+    "kubepods",
+    "lxc",
+    "nspawn",
+    NAMESPACE,
+];
+
 /// How a process came to our notice.
 #[derive(
     Debug,
@@ -58,6 +72,7 @@ pub struct ProcessFacts {
     pub cwd: Option<PathBuf>,
     /// Control group: the v2 path, or on a v1 host that of the first hierarchy that is not `/`.
     pub cgroup: Option<String>,
-    /// Container runtime, when the group's path shows one: docker, podman, containerd, kubepods, lxc.
+    /// Container runtime, when a group's path shows one (docker, podman, containerd, kubepods, lxc, nspawn), or
+    /// [`NAMESPACE`] for a process in a pid namespace of its own.
     pub container: Option<String>,
 }

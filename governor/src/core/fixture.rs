@@ -8,7 +8,7 @@ use super::CoreSettings;
 use super::chain::Rules;
 use super::event::{ExitFacts, KernelUsage};
 use super::facts::{Found, ProcessFacts};
-use super::rule::{Action, Decision, Needs, PlacementMode};
+use super::rule::{Action, Decision, Needs, OnForeignMove, PlacementMode};
 use crate::control::types::AttachRequest;
 
 /// Facts of a process whose start is also its key's.
@@ -118,6 +118,15 @@ pub(super) fn action(class: &str) -> Action {
         placement: None,
         intent: Intent::Production,
         sla_eligible: true,
+        on_foreign_move: OnForeignMove::default(),
+    }
+}
+
+/// The same, undoing moves by others.
+pub(super) fn restoring(class: &str) -> Action {
+    Action {
+        on_foreign_move: OnForeignMove::Restore,
+        ..action(class)
     }
 }
 

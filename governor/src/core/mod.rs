@@ -28,18 +28,25 @@ pub mod event;
 pub mod exit;
 pub mod facts;
 pub mod job;
+pub mod origin;
 pub mod plan;
+pub mod policy;
+pub mod pressure;
 pub mod readback;
 pub mod redact;
 pub mod rule;
+pub mod unit;
 
 mod answer;
 mod deadline;
 mod explain;
 #[cfg(test)]
 mod fixture;
+mod foreign;
 #[cfg(test)]
 mod history;
+mod mode;
+mod observe;
 mod process;
 mod query;
 mod recent;
@@ -57,6 +64,7 @@ use event::{Effect, Event, ExitFacts, KernelUsage, Whom};
 use exit::EndOrder;
 use facts::ProcessFacts;
 use job::State;
+use pressure::Pressure;
 use recent::Recent;
 use record::Job;
 use redact::Redactor;
@@ -86,6 +94,8 @@ pub struct CoreSettings {
     pub kill_grace_ns: u64,
     /// How often a placement that failed is ordered again while the process lives: after 1 s, 2 s, 4 s and so on.
     pub placement_retries: u32,
+    /// Why no systemd scope can be had on this machine; `None` where one can.
+    pub no_scopes: Option<String>,
 }
 
 impl CoreSettings {
@@ -104,6 +114,7 @@ impl CoreSettings {
             redactor: Redactor::default(),
             kill_grace_ns: 5_000_000_000,
             placement_retries: Self::PLACEMENT_RETRIES,
+            no_scopes: Some("nobody looked for systemd".to_owned()),
         }
     }
 }
@@ -142,6 +153,7 @@ pub struct Governor {
     ignored: Recent<Ignored>,
     early: Recent<Early>,
     deadlines: Deadlines,
+    pressure: Pressure,
     strays: u64,
     /// Processes that a rule took, since the start.
     discovered: u64,
@@ -160,6 +172,7 @@ impl Governor {
             ids: HashMap::new(),
             waiting: BTreeMap::new(),
             deadlines: Deadlines::default(),
+            pressure: Pressure::default(),
             strays: 0,
             discovered: 0,
         }
@@ -179,13 +192,9 @@ impl Governor {
             Event::Retired { key, group, warnings } => {
                 self.on_retired(now_ns, key, group, &warnings, effects);
             }
-            Event::Moved {
-                root,
-                pid,
-                hierarchy,
-                mover,
-            } => {
-                self.on_moved(now_ns, root, (pid, hierarchy, mover), effects);
+            Event::Moved { root, moved } => self.on_moved(now_ns, root, moved, effects),
+            Event::Rechecked { key, moved, found } => {
+                self.on_rechecked(now_ns, key, &moved, found, effects);
             }
             Event::Released {
                 key,
@@ -201,6 +210,9 @@ impl Governor {
                 self.open_session(now_ns, session, Box::new(rules), effects);
             }
             Event::SessionClosed { session } => self.close_session(now_ns, session, effects),
+            Event::PolicyReplaced(rules) => self.on_policy_replaced(now_ns, rules, effects),
+            Event::PressureRose { rule } => self.on_pressure_rose(now_ns, &rule, effects),
+            Event::ClassLimited { class, outcome } => self.on_class_limited(class, outcome),
         }
         self.order_wake(now_ns, effects);
     }
@@ -232,6 +244,7 @@ impl Governor {
 
     fn on_deadline(&mut self, now_ns: u64, effects: &mut Vec<Effect>) {
         self.deadlines.fired();
+        self.lift_calm_classes(now_ns, effects);
         while let Some((key, due)) = self.deadlines.pop(now_ns) {
             match due {
                 Due::Judge => {
@@ -291,7 +304,7 @@ impl Governor {
     }
 
     fn order_wake(&mut self, now_ns: u64, effects: &mut Vec<Effect>) {
-        if let Some(at_ns) = self.deadlines.order(now_ns) {
+        if let Some(at_ns) = self.deadlines.order(now_ns, self.pressure.earliest()) {
             effects.push(Effect::WakeAt { at_ns });
         }
     }

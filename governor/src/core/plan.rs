@@ -96,7 +96,13 @@ pub struct Plan {
     pub writes: Vec<Write>,
     /// Limits that cannot be enforced, a sentence each.
     pub warnings: Vec<String>,
+    /// What a limit leaves open even where it is in force: field of [`Limits`], and a sentence.
+    pub caveats: Vec<(&'static str, &'static str)>,
 }
+
+/// What a write ceiling leaves open under v1, where the writeback of buffered data is charged to the root group.
+pub const V1_WRITES: &str = "io_max holds back direct and synchronous writes only: cgroup v1 does not know whose \
+                             buffered data is written";
 
 /// The sentence for a limit that is not in force.
 pub fn not_enforced(limit: &str, why: impl std::fmt::Display) -> String {
@@ -273,6 +279,10 @@ impl Draft<'_> {
             Ok(disks) => disks,
             Err(why) => return self.refuse("io_max", why),
         };
+        let home = self.home(Controller::Io).map(|home| self.offers[home].version);
+        if home == Some(Version::V1) && disks.iter().any(DiskMax::limits_writes) {
+            self.plan.caveats.push(("io_max", V1_WRITES));
+        }
         self.put("io_max", Controller::Io, |version| match version {
             Version::V2 => disks.iter().map(|disk| ("io.max", disk.as_v2())).collect(),
             Version::V1 => disks.iter().flat_map(DiskMax::as_v1).collect(),
@@ -313,6 +323,11 @@ const CEILINGS: [Ceiling; 4] = [
 ];
 
 impl DiskMax {
+    fn limits_writes(&self) -> bool {
+        let mut ceilings = self.ceilings.iter();
+        ceilings.any(|(ceiling, value)| ceiling.v2.starts_with('w') && value.is_some())
+    }
+
     fn as_v2(&self) -> String {
         let show = |value: &Option<u64>| value.map_or_else(|| "max".to_owned(), |value| value.to_string());
         let ceilings = self
@@ -453,7 +468,7 @@ mod tests {
     fn on_hybrid_each_limit_goes_to_the_hierarchy_of_its_controller() {
         let plan = plan(&everything(), &hybrid(), DiskSharing::Bfq);
         assert_eq!(plan.joins, [0, 1, 2, 3, 4, 5]);
-        assert_eq!(plan.warnings, Vec::<String>::new());
+        assert_eq!(plan.caveats, [], "a ceiling on writes that says max limits none");
         insta::assert_snapshot!(lines(&plan).join("\n"), @r"
         1 cpu.cfs_period_us = 100000 (cpu_max)
         1 cpu.cfs_quota_us = 20000 (cpu_max)
@@ -465,6 +480,17 @@ mod tests {
         5 blkio.throttle.read_bps_device = 8:0 1048576 (io_max)
         5 blkio.throttle.write_iops_device = 8:0 0 (io_max)
         ");
+    }
+
+    #[test]
+    fn under_v1_a_ceiling_on_writes_says_which_writes_it_holds_back() {
+        let limits = Limits {
+            io_max: Some("8:0 rbps=1; 8:16 wbps=1".to_owned()),
+            ..Limits::default()
+        };
+        let caveats = |offers: &[Offer]| plan(&limits, offers, DiskSharing::Nobody).caveats;
+        assert_eq!(caveats(&v1()), [("io_max", V1_WRITES)]);
+        assert_eq!(caveats(&v2(&Controller::ALL)), []);
     }
 
     #[test]

@@ -2,18 +2,22 @@
 //!
 //! Kernel events may come twice, late, or in the wrong order; each reactor takes what is new in one and drops the rest.
 
+use std::collections::BTreeSet;
+
 use ffrtmp_abi::ProcessKey;
 use ffrtmp_api::{Intent, JobId, Limits};
 
-use super::deadline::Due;
-use super::event::{Effect, ExitFacts, KernelUsage, PlaceOrder, Placement};
+use super::deadline::{Due, ended_young};
+use super::event::{Effect, ExitFacts, KernelUsage, Placement};
 use super::explain::appearance;
 use super::facts::{Found, ProcessFacts};
+use super::foreign::Patience;
 use super::job::{State, Trigger};
+use super::observe;
 use super::record::{Job, Notes};
 use super::redact::{Redactor, harmless};
-use super::rule::{Action, Decision, PlacementMode};
-use super::{Early, Governor, Ignored};
+use super::rule::{Action, Decision, OnForeignMove, PlacementMode};
+use super::{Early, Governor, Ignored, exit};
 use crate::control::types::Happened;
 
 /// What a job is opened with: a rule's action or somebody's request.
@@ -25,6 +29,7 @@ pub(super) struct Opening {
     pub(super) placement: Option<PlacementMode>,
     pub(super) intent: Intent,
     pub(super) sla_eligible: bool,
+    pub(super) on_foreign_move: OnForeignMove,
     /// Arguments, where the request knows them better than the process does.
     pub(super) command: Option<Vec<String>>,
 }
@@ -96,6 +101,7 @@ impl Governor {
             placement: action.placement,
             intent: action.intent,
             sla_eligible: action.sla_eligible,
+            on_foreign_move: action.on_foreign_move,
             command: None,
         };
         self.open(now_ns, facts, opening, effects);
@@ -135,13 +141,7 @@ impl Governor {
             let matched = format!("rule `{rule}` matched: class `{}`", job.class);
             job.note(now_ns, matched);
         }
-        if job.mode == PlacementMode::Scope {
-            // Limits that need no group are better than none, and the process stays where its unit can stop it.
-            job.mode = PlacementMode::InPlace;
-            let why = "placement `scope` is not built in this version, so the process stays in its own unit";
-            job.warnings.push(why.to_owned());
-            job.note(now_ns, format!("warning: {why}"));
-        }
+        self.place_by_unit(now_ns, &mut job, facts);
         self.adopt(job);
         self.order_placement(now_ns, key, facts.container.as_deref(), effects);
     }
@@ -153,45 +153,6 @@ impl Governor {
             self.ids.insert(job.id.clone(), job.key);
         }
         self.jobs.insert(job.key, job);
-    }
-
-    /// Orders what the job's mode asks for.
-    pub(super) fn order_placement(
-        &mut self,
-        now_ns: u64,
-        key: ProcessKey,
-        container: Option<&str>,
-        effects: &mut Vec<Effect>,
-    ) {
-        let Some(mode) = self.jobs.get(&key).map(|job| job.mode) else {
-            return;
-        };
-        match mode {
-            PlacementMode::Observe => {
-                let Some(job) = self.advanced(key, Trigger::Followed) else {
-                    return;
-                };
-                job.not_placed = None;
-                let why = container.map_or(String::new(), |name| format!(": it belongs to {name}"));
-                job.note(now_ns, format!("followed only{why}"));
-                self.save(key, false, effects);
-            }
-            PlacementMode::Place | PlacementMode::Scope | PlacementMode::InPlace => {
-                let Some(job) = self.advanced(key, Trigger::Ordered) else {
-                    return;
-                };
-                job.not_placed = None;
-                job.released = false;
-                job.note(now_ns, "placement ordered");
-                effects.push(Effect::Place(PlaceOrder {
-                    key,
-                    class: job.class.clone(),
-                    name: job.id.as_str().to_owned(),
-                    limits: job.limits.clone(),
-                    mode,
-                }));
-            }
-        }
     }
 
     /// Gives a job that was just opened the end that arrived before it did.
@@ -236,24 +197,6 @@ impl Governor {
         }
     }
 
-    pub(super) fn on_moved(
-        &mut self,
-        now_ns: u64,
-        root: ProcessKey,
-        (pid, hierarchy, mover): (u32, u32, u32),
-        effects: &mut Vec<Effect>,
-    ) {
-        let Some(job) = self.advanced(root, Trigger::Moved) else {
-            return;
-        };
-        let warning = format!(
-            "pid {mover} moved pid {pid} to another group in hierarchy {hierarchy}; limits there may no longer hold"
-        );
-        job.note(now_ns, warning.clone());
-        job.warnings.push_new(warning);
-        self.publish(root, Happened::Moved, effects);
-    }
-
     pub(super) fn on_exited(
         &mut self,
         now_ns: u64,
@@ -278,6 +221,9 @@ impl Governor {
             job.live = live;
         }
         let at_ns = exit.at_ns;
+        if let Some(handled) = exit::handled(&exit) {
+            job.note(at_ns, handled);
+        }
         job.exit = Some(exit);
         let word = job.reason().map_or("", |reason| reason.word());
         job.note(at_ns, format!("ended: {word}; {live} processes of it live on"));
@@ -354,12 +300,7 @@ impl Governor {
     }
 }
 
-fn ended_young(age_ms: u64) -> String {
-    format!("it ended before the age of {age_ms} ms that a rule waits for")
-}
-
 pub(super) fn new_job(now_ns: u64, facts: &ProcessFacts, opening: Opening, redactor: &Redactor) -> Job {
-    let in_container = facts.container.is_some().then_some(PlacementMode::Observe);
     Job {
         key: facts.key,
         found: facts.found,
@@ -380,7 +321,14 @@ pub(super) fn new_job(now_ns: u64, facts: &ProcessFacts, opening: Opening, redac
         limits: opening.limits,
         intent: opening.intent,
         sla_eligible: opening.sla_eligible,
-        mode: opening.placement.or(in_container).unwrap_or(PlacementMode::Place),
+        on_foreign_move: opening.on_foreign_move,
+        patience: Patience::default(),
+        outside: Vec::new(),
+        asked_mode: opening.placement,
+        mode: observe::mode(opening.placement, facts),
+        unit: None,
+        inside_unit: false,
+        scoped_in: BTreeSet::new(),
         state: State::New,
         placement: Placement::default(),
         not_placed: None,

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use ffrtmp_abi::ProcessKey;
 use ffrtmp_api::Usage;
 
+use ffrtmp_api::Limits;
+
 use super::event::KernelUsage;
 use super::explain::appearance;
 use super::facts::ProcessFacts;
@@ -14,6 +16,19 @@ use super::{Governor, usage};
 use crate::control::types::{Explain, ExplainStep};
 
 impl Governor {
+    /// Adds a warning to a job's report.
+    pub fn warn(&mut self, key: ProcessKey, warning: String) {
+        if let Some(job) = self.jobs.get_mut(&key) {
+            job.warnings.push_new(warning);
+        }
+    }
+
+    /// What every live job has asked for, by its id.
+    pub fn asked_of_live(&self) -> Vec<(String, Limits)> {
+        let live = self.jobs.values().filter(|job| job.state.live() && !job.released);
+        live.map(|job| (job.id.to_string(), job.limits.clone())).collect()
+    }
+
     /// True for a process that was judged: a job, one that waits for its age, or a closed one still remembered.
     pub fn knows(&self, key: ProcessKey) -> bool {
         self.jobs.contains_key(&key) || self.waiting.contains_key(&key) || self.closed.get(key).is_some()

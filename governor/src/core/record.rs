@@ -2,14 +2,18 @@
 //!
 //! It owns the fields and their consistency; when they change is the governor's, how they are shown is [`super::view`]'s.
 
+use std::collections::BTreeSet;
+
 use ffrtmp_abi::ProcessKey;
 use ffrtmp_api::{ExitReason, Intent, JobId, Limits};
 
 use super::event::{ExitFacts, GroupUsage, KernelUsage, Placement};
 use super::exit::{self, Circumstances, EndOrder, GroupMemory};
 use super::facts::Found;
+use super::foreign::Patience;
 use super::job::{State, Trigger};
-use super::rule::PlacementMode;
+use super::rule::{OnForeignMove, PlacementMode};
+use super::unit::Unit;
 use crate::control::types::ExplainStep;
 
 /// How many steps and how many warnings of one job are kept. A job that somebody moves back and forth all day must
@@ -76,8 +80,20 @@ pub(super) struct Job {
     pub(super) limits: Limits,
     pub(super) intent: Intent,
     pub(super) sla_eligible: bool,
+    pub(super) on_foreign_move: OnForeignMove,
+    pub(super) patience: Patience,
+    /// The job's groups that its first process was moved out of.
+    pub(super) outside: Vec<String>,
     /// What is wanted; what came of it is `placement`, `not_placed` and `released`.
     pub(super) mode: PlacementMode,
+    /// The mode the rule or the request named.
+    pub(super) asked_mode: Option<PlacementMode>,
+    /// The systemd service it was found in.
+    pub(super) unit: Option<Unit>,
+    /// `ffrtmp run` in a service: the job stays in it, so that stopping the service ends it.
+    pub(super) inside_unit: bool,
+    /// Hierarchies in which systemd moved it into the scope that we ordered; any move after that is a foreign one.
+    pub(super) scoped_in: BTreeSet<u32>,
     pub(super) state: State,
     pub(super) placement: Placement,
     /// When and why the placement failed.
@@ -140,11 +156,14 @@ impl Job {
         }
         self.placement = placement;
         self.released = false;
+        self.patience = Patience::default();
+        self.outside.clear();
     }
 
     /// Forgets a placement that was undone.
     pub(super) fn drop_placement(&mut self) {
         self.placement = Placement::default();
+        self.outside.clear();
         self.released = true;
     }
 
@@ -161,7 +180,7 @@ impl Job {
     /// Why its first process ended; `None` while it lives.
     pub(super) fn reason(&self) -> Option<ExitReason> {
         let exit = self.exit.as_ref()?;
-        let in_force = |name: &str| self.placement.applied.iter().any(|limit| limit.limit == name);
+        let in_force = |name: &str| self.in_force().any(|limit| limit.limit == name);
         Some(exit::classify(
             exit,
             &Circumstances {

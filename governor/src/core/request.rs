@@ -11,7 +11,7 @@ use super::exit::EndOrder;
 use super::facts::{Found, ProcessFacts};
 use super::job::{State, Trigger};
 use super::process::Opening;
-use super::rule::PlacementMode;
+use super::rule::{OnForeignMove, PlacementMode};
 use super::{Governor, recent};
 use crate::control::types::{AttachRequest, ErrorCode, JobKey, ReleaseRequest, RequestError};
 
@@ -84,6 +84,7 @@ impl Governor {
             placement: request.placement,
             intent: request.intent,
             sla_eligible: request.sla_eligible,
+            on_foreign_move: OnForeignMove::default(),
             command: request.command.clone(),
         };
         self.open(now_ns, &facts, opening, effects);

@@ -38,6 +38,7 @@ impl Governor {
             placement: Some(remembered_mode(&report.placement.mode)),
             intent: report.intent,
             sla_eligible: report.sla_eligible,
+            on_foreign_move: remembered.on_foreign_move,
             command: report.command.clone(),
         };
         let started_ns = boot_ns(self.settings.boot, report.start_time);
@@ -54,6 +55,7 @@ impl Governor {
                 .placement
                 .placed_in_us
                 .map_or(0, |us| job.origin_ns.saturating_add(us.saturating_mul(1_000))),
+            origin: remembered.origin.clone().map(Box::new),
         };
         for warning in &report.limits.warnings {
             job.warnings.push(warning.clone());

@@ -32,6 +32,24 @@ pub enum PlacementMode {
     Observe,
 }
 
+/// What is done when somebody else moves a process of a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum OnForeignMove {
+    /// It is recorded.
+    #[default]
+    Accept,
+    /// The job is moved back, a few times a minute at most; then the move is accepted.
+    Restore,
+}
+
+impl OnForeignMove {
+    /// True for what holds when nothing is said.
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// What a matching rule does.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Action {
@@ -47,6 +65,8 @@ pub struct Action {
     pub intent: Intent,
     /// Whether it counts towards the SLA.
     pub sla_eligible: bool,
+    /// What is done when somebody else moves it.
+    pub on_foreign_move: OnForeignMove,
 }
 
 /// The answer to "what about this process?"
@@ -73,6 +93,9 @@ pub struct Needs {
     pub parent: bool,
     /// Working directory.
     pub cwd: bool,
+    /// Whether it has a pid namespace of its own: for a rule that tests for containers, or leaves the placement to the
+    /// default, which is another one in containers.
+    pub namespaces: bool,
 }
 
 /// One rule: which processes, and what is done with them.
@@ -98,6 +121,9 @@ pub struct Rule {
     pub intent: Intent,
     /// Whether its jobs count towards the SLA.
     pub sla_eligible: bool,
+    /// What is done when somebody else moves one of its jobs.
+    #[serde(default)]
+    pub on_foreign_move: OnForeignMove,
 }
 
 /// How one rule judges one process.
@@ -125,6 +151,7 @@ impl Rule {
             placement: None,
             intent: Intent::default(),
             sla_eligible: false,
+            on_foreign_move: OnForeignMove::default(),
         }
     }
 
@@ -157,6 +184,7 @@ impl Rule {
             placement: self.placement,
             intent: self.intent,
             sla_eligible: self.sla_eligible,
+            on_foreign_move: self.on_foreign_move,
         }
     }
 }
@@ -281,6 +309,10 @@ impl RuleSet {
         Needs {
             parent: self.rules.iter().any(|rule| rule.filters.tests_parent_name()),
             cwd: self.rules.iter().any(|rule| !rule.filters.dirs.is_empty()),
+            namespaces: self
+                .rules
+                .iter()
+                .any(|rule| rule.placement.is_none() || rule.filters.container.is_some()),
         }
     }
 }

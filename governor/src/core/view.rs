@@ -22,6 +22,8 @@ pub(super) fn view(job: &Job, settings: &CoreSettings) -> JobView {
         uid: job.uid,
         state: job.state.word().to_owned(),
         live: job.live,
+        on_foreign_move: job.on_foreign_move,
+        origin: job.placement.origin.as_deref().filter(|_| !job.released).cloned(),
         report: report(job, settings),
     }
 }
@@ -59,7 +61,7 @@ fn report(job: &Job, settings: &CoreSettings) -> Report {
         platform_sla_reason: verdict.map(|verdict| verdict.reason),
         limits: LimitsReport {
             asked: job.limits.clone(),
-            applied: job.placement.applied.clone(),
+            applied: job.in_force().cloned().collect(),
             warnings: job
                 .warnings
                 .render(|left_out| format!("{left_out} more warnings were not kept")),

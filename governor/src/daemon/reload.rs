@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
-use super::{DaemonOptions, rules_in_force};
+use super::{DaemonOptions, policy_in_force, rules_in_force};
 use crate::config::{self, Config, ConfigError};
 use crate::control::types::{ErrorCode, Reloaded, RequestError};
 use crate::engine::EngineHandle;
@@ -46,13 +46,14 @@ impl Reloader {
             )
         })?;
         let rules = rules_in_force(&config.rules, self.observe);
+        let policy = policy_in_force(&config, self.observe);
         let answer = Reloaded {
             path,
             names: rules.names(),
             wide: rules.wide(),
         };
         let count = rules.len();
-        if !self.engine.replace_rules(rules) {
+        if !(self.engine.replace_rules(rules) && self.engine.replace_policy(policy)) {
             tracing::error!("reload failed, the rules in force stay: the engine does not take orders");
             return Err(RequestError::new(
                 ErrorCode::Gone,

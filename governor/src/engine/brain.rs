@@ -8,7 +8,9 @@ use tokio::sync::mpsc;
 
 use crate::control::types::{Happened, JobEvent, JobKey, JobView, Released, RequestError};
 use crate::core::Governor;
-use crate::core::event::{Effect, Event};
+use crate::core::event::{Effect, Event, Placement};
+use crate::core::pressure::PressureRule;
+use crate::core::rule::PlacementMode;
 use crate::host::{Host, NotPlaced, Retire};
 
 use super::clock;
@@ -24,6 +26,8 @@ pub struct Outbox {
     pub wake_at_ns: Option<u64>,
     /// The filter must be written anew and the machine looked over.
     pub sync_filter: bool,
+    /// Stalls the kernel must announce from now on.
+    pub watch_pressure: Option<Vec<PressureRule>>,
     /// Groups whose last process is on its way out, with the file that tells.
     pub retiring: Vec<(ProcessKey, std::fs::File)>,
     /// What releases undid, for the one who asked.
@@ -43,6 +47,7 @@ impl Outbox {
             waiters: HashMap::new(),
             wake_at_ns: None,
             sync_filter: false,
+            watch_pressure: None,
             retiring: Vec::new(),
             released: Vec::new(),
             events_dropped: 0,
@@ -133,11 +138,12 @@ impl<H: Host> Brain<H> {
         match effect {
             Effect::Forget { key } | Effect::DropRecord { key } => self.host.drop_record(key),
             Effect::Place(order) => {
-                let key = order.key;
-                return Some(match self.host.place(&order) {
-                    Ok(placement) => Event::Placed { key, placement },
-                    Err(NotPlaced { why, placement }) => Event::PlaceFailed { key, why, placement },
-                });
+                let answer = if order.mode == PlacementMode::Scope {
+                    self.host.order_scope(&order)
+                } else {
+                    Some(self.host.place(&order))
+                };
+                return answer.map(|answer| placed(order.key, answer));
             }
             Effect::Retire { key } => {
                 return match self.host.retire(key) {
@@ -148,22 +154,11 @@ impl<H: Host> Brain<H> {
                     }
                 };
             }
-            Effect::Release { key } => {
-                let (undone, warnings) = self.host.release(key);
-                if let Some(view) = self.core.view(key) {
-                    self.outbox.released.push(Released {
-                        job_id: view.report.job_id,
-                        pid: key.pid,
-                        undone: undone.clone(),
-                        warnings: warnings.clone(),
-                    });
-                }
-                return Some(Event::Released {
-                    key,
-                    undone,
-                    warnings,
-                });
+            Effect::Recheck { key, moved, restore } => {
+                let found = self.host.recheck(key, moved.process, restore);
+                return Some(Event::Rechecked { key, moved, found });
             }
+            Effect::Release { key } => return Some(self.release(key)),
             Effect::Signal { key, signal, whom } => {
                 if let Err(why) = self.host.signal(key, signal, whom) {
                     tracing::warn!(job = %JobKey(key), signal, why, "signal not sent");
@@ -171,10 +166,46 @@ impl<H: Host> Brain<H> {
             }
             Effect::Save { job, closed } => self.outbox.save(job, closed),
             Effect::Publish { what, job } => self.outbox.publish(what, &job),
+            Effect::WatchPressure { rules } => self.outbox.watch_pressure = Some(rules),
+            Effect::LimitClass { class, limits } => {
+                let outcome = self.host.limit_class(&class, &limits);
+                let (applied, warnings) = (&outcome.applied, &outcome.warnings);
+                if limits == ffrtmp_api::Limits::default() {
+                    tracing::info!(class, ?warnings, "class lifted again");
+                } else {
+                    tracing::info!(class, ?applied, ?warnings, "class lowered under pressure");
+                }
+                return Some(Event::ClassLimited { class, outcome });
+            }
             Effect::SyncFilter => self.outbox.sync_filter = true,
             Effect::WakeAt { at_ns } => self.outbox.wake_at_ns = Some(at_ns),
         }
         None
+    }
+
+    fn release(&mut self, key: ProcessKey) -> Event {
+        let (undone, warnings) = self.host.release(key);
+        if let Some(view) = self.core.view(key) {
+            self.outbox.released.push(Released {
+                job_id: view.report.job_id,
+                pid: key.pid,
+                undone: undone.clone(),
+                warnings: warnings.clone(),
+            });
+        }
+        Event::Released {
+            key,
+            undone,
+            warnings,
+        }
+    }
+}
+
+/// A host's answer to a placement, as the core hears it.
+pub(super) fn placed(key: ProcessKey, answer: Result<Placement, NotPlaced>) -> Event {
+    match answer {
+        Ok(placement) => Event::Placed { key, placement },
+        Err(NotPlaced { why, placement }) => Event::PlaceFailed { key, why, placement },
     }
 }
 
@@ -186,8 +217,9 @@ mod tests {
 
     use super::*;
     use crate::core::CoreSettings;
-    use crate::core::event::{ExitFacts, GroupUsage, KernelUsage, PlaceOrder, Placement, Whom};
+    use crate::core::event::{ExitFacts, GroupUsage, KernelUsage, PlaceOrder, Whereabouts, Whom};
     use crate::core::facts::{Found, ProcessFacts};
+    use crate::core::pressure::{ClassOutcome, Resource, Share, Watch};
     use crate::core::rule::RuleSet;
 
     /// Writes down what it is told to do; refuses placements on demand and lets a group empty later.
@@ -216,6 +248,11 @@ mod tests {
             Ok(placement)
         }
 
+        fn order_scope(&mut self, order: &PlaceOrder) -> Option<Result<Placement, NotPlaced>> {
+            self.done.push(format!("scope {}", order.key.pid));
+            None
+        }
+
         fn retire(&mut self, key: ProcessKey) -> Retire {
             self.done.push(format!("retire {}", key.pid));
             match self.leaving.take() {
@@ -227,6 +264,12 @@ mod tests {
             }
         }
 
+        fn recheck(&mut self, key: ProcessKey, process: ProcessKey, restore: bool) -> Whereabouts {
+            self.done
+                .push(format!("recheck {} {} {restore}", key.pid, process.pid));
+            Whereabouts::default()
+        }
+
         fn release(&mut self, key: ProcessKey) -> (Vec<String>, Vec<String>) {
             self.done.push(format!("release {}", key.pid));
             (vec!["nice".to_owned()], Vec::new())
@@ -235,6 +278,12 @@ mod tests {
         fn signal(&mut self, key: ProcessKey, signal: i32, whom: Whom) -> Result<(), String> {
             self.done.push(format!("signal {} {signal} {whom:?}", key.pid));
             Ok(())
+        }
+
+        fn limit_class(&mut self, class: &str, limits: &Limits) -> ClassOutcome {
+            let limits = serde_json::to_string(limits).unwrap();
+            self.done.push(format!("limit {class} {limits}"));
+            ClassOutcome::default()
         }
 
         fn drop_record(&mut self, key: ProcessKey) {
@@ -350,6 +399,35 @@ mod tests {
         );
         brain.perform(vec![Effect::Retire { key: KEY }]);
         assert!(stored.try_iter().any(|order| order.closed));
+    }
+
+    #[test]
+    fn pressure_lowers_a_class_and_calm_gives_its_limits_back() {
+        let (mut brain, _stored) = brain();
+        let rule = PressureRule {
+            name: "protect-live".to_owned(),
+            watch: Watch {
+                class: Some("live".to_owned()),
+                resource: Resource::Cpu,
+                share: Share::Some,
+                stall_us: 150_000,
+                window_us: 1_000_000,
+            },
+            class: "batch".to_owned(),
+            limits: Limits {
+                cpu_weight: Some(10),
+                ..Limits::default()
+            },
+            restore_after_ns: 10_000,
+        };
+        brain.feed(0, Event::PolicyReplaced(vec![rule.clone()]));
+        assert_eq!(brain.outbox.watch_pressure.take(), Some(vec![rule]));
+        let rule = "protect-live".to_owned();
+        brain.feed(1_000, Event::PressureRose { rule });
+        assert_eq!(brain.host.done, ["limit batch {\"cpu_weight\":10}"]);
+        assert_eq!(brain.outbox.wake_at_ns.take(), Some(11_000));
+        brain.feed(11_000, Event::DeadlinePassed);
+        assert_eq!(brain.host.done.last().map(String::as_str), Some("limit batch {}"));
     }
 
     #[test]

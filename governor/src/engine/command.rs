@@ -9,7 +9,9 @@ use crate::control::types::{
 };
 use crate::core::event::{Event, KernelUsage};
 use crate::core::facts::Found;
+use crate::host::systemd::ScopeAnswer;
 
+use super::brain::placed;
 use super::handle::{Command, Reply};
 use super::intake::kernel_usage;
 use super::{Worker, clock};
@@ -20,11 +22,18 @@ impl Worker {
         match command {
             Command::Status(reply) => answer(reply, self.status()),
             Command::Jobs(reply) => answer(reply, self.jobs()),
-            Command::Attach(request, peer, reply) => answer(reply, self.attach(&request, peer)),
+            Command::Attach(request, peer, reply) => match self.attach(&request, peer) {
+                // A scope is being made; whoever asked is answered when the limits are in force.
+                Ok(view) if self.brain.host.awaits(view.key.0) => {
+                    self.attaching.entry(view.key.0).or_default().push(reply);
+                }
+                result => answer(reply, result),
+            },
             Command::Wait(key, reply) => self.wait(key.0, reply),
             Command::Explain(pid, reply) => answer(reply, self.explain(pid)),
             Command::Release(request, peer, reply) => answer(reply, self.release(&request, peer)),
             Command::ReplaceRules(rules) => self.brain.feed(now, Event::RulesReplaced(*rules)),
+            Command::ReplacePolicy(order) => self.set_policy(*order),
             Command::OpenSession(rules, reply) => {
                 self.sessions += 1;
                 let session = self.sessions;
@@ -44,8 +53,23 @@ impl Worker {
                     self.brain.feed(now, Event::Saved { key: key.0 });
                 }
             }
+            Command::ScopeAnswered(scope) => self.on_scope(*scope),
             Command::Mourn(reply) => self.mourners.push(reply),
             Command::Stop(reply) => self.stop = Some(reply),
+        }
+    }
+
+    /// systemd made a scope, or says why not: the limits are read back, and whoever waits for them is answered.
+    fn on_scope(&mut self, scope: ScopeAnswer) {
+        let key = scope.key;
+        if let Some(done) = self.brain.host.finish_scope(scope) {
+            self.brain.feed(clock::boot_ns(), placed(key, done));
+        }
+        for reply in self.attaching.remove(&key).unwrap_or_default() {
+            answer(
+                reply,
+                self.brain.core.view(key).ok_or_else(|| no_such_process(key.pid)),
+            );
         }
     }
 
@@ -114,25 +138,14 @@ impl Worker {
 
     fn attach(&mut self, request: &AttachRequest, peer: Peer) -> Result<JobView, RequestError> {
         let row = self.find_process(request.pid)?;
-        if !peer.privileged && row.uid != peer.uid {
-            return Err(RequestError {
-                code: ErrorCode::NotAllowed,
-                message: format!(
-                    "process {} belongs to another user (uid {})",
-                    request.pid, row.uid
-                ),
-                hint: Some(
-                    "attach only your own processes, or ask root or a member of group ffrtmp".to_owned(),
-                ),
-            });
-        }
-        let governed = self.brain.core.view(row.key);
-        if !peer.privileged && governed.as_ref().is_some_and(|view| view.report.rule.is_some()) {
-            return Err(RequestError {
-                code: ErrorCode::NotAllowed,
-                message: format!("process {} is governed by a rule of this node", request.pid),
-                hint: Some("only root and members of group ffrtmp may change its limits".to_owned()),
-            });
+        let (request, stays) = if peer.privileged {
+            (request.clone(), None)
+        } else {
+            self.unprivileged(request, &row, peer)?
+        };
+        let request = &request;
+        if !peer.privileged {
+            self.brain.host.owned_by(row.key, peer.uid);
         }
         let facts = self
             .live_facts(&row, request.found)
@@ -146,6 +159,9 @@ impl Worker {
         let mut effects = Vec::new();
         match self.brain.core.attach(now, request, facts, &mut effects) {
             Ok(key) => {
+                if let Some(why) = stays {
+                    self.brain.core.warn(key, why);
+                }
                 self.brain.perform(effects);
                 self.brain
                     .core
@@ -257,6 +273,7 @@ impl Worker {
         counters.insert("events_dropped".to_owned(), self.brain.outbox.events_dropped);
         counters.insert("saves_failed".to_owned(), self.brain.outbox.saves_failed);
         counters.extend(core.counters());
+        let policy = self.policy_status();
         Status {
             pid: std::process::id(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -267,8 +284,9 @@ impl Worker {
             rules: core.rule_count(),
             jobs: core.live(),
             hierarchies: self.brain.host.hierarchies(),
-            off: kernel.off().to_vec(),
+            off: kernel.off().iter().chain(&self.off).cloned().collect(),
             counters,
+            policy,
         }
     }
 }

@@ -6,11 +6,13 @@ use std::sync::mpsc::{Sender, SyncSender, TrySendError};
 
 use tokio::sync::{mpsc, oneshot};
 
+use super::policy::PolicyOrder;
 use crate::control::types::{
     AttachRequest, ErrorCode, Explain, JobEvent, JobKey, JobView, Peer, ReleaseRequest, Released,
     RequestError, Status,
 };
 use crate::core::rule::RuleSet;
+use crate::host::systemd::ScopeAnswer;
 
 /// Where the engine sends its answer.
 pub type Reply<T> = oneshot::Sender<T>;
@@ -32,6 +34,8 @@ pub enum Command {
     Release(ReleaseRequest, Peer, Reply<Result<Vec<Released>, RequestError>>),
     /// Replaces the file's rules.
     ReplaceRules(Box<RuleSet>),
+    /// Replaces the node's policy.
+    ReplacePolicy(Box<PolicyOrder>),
     /// Adds a session's rules after the file's; answered with the session's number.
     OpenSession(Box<RuleSet>, Reply<u64>),
     /// Takes them away.
@@ -40,6 +44,8 @@ pub enum Command {
     Subscribe(mpsc::Sender<JobEvent>),
     /// The ledger has these closed records on disk.
     Saved(Vec<JobKey>),
+    /// systemd answered the order for a scope.
+    ScopeAnswered(Box<ScopeAnswer>),
     /// Never answered, but dropped with the engine: how its end is noticed without asking for it.
     Mourn(Reply<()>),
     /// Ends the thread. Limits stay in force, workloads are not touched.
@@ -64,6 +70,18 @@ impl EngineHandle {
         match self.commands.try_send(command) {
             Ok(()) => nix::unistd::write(self.wake.as_fd(), &1u64.to_ne_bytes()).is_ok(),
             Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => false,
+        }
+    }
+
+    /// As [`Self::send`], but gives a command back that found the queue full; `Err(None)` when the engine is gone.
+    pub(crate) fn offer(&self, command: Command) -> Result<(), Option<Command>> {
+        match self.commands.try_send(command) {
+            // A wake-up can fail only when the engine's descriptor is gone, and then so is the engine.
+            Ok(()) => nix::unistd::write(self.wake.as_fd(), &1u64.to_ne_bytes())
+                .map(drop)
+                .map_err(|_gone| None),
+            Err(TrySendError::Full(command)) => Err(Some(command)),
+            Err(TrySendError::Disconnected(_)) => Err(None),
         }
     }
 
@@ -109,6 +127,11 @@ impl EngineHandle {
     /// Replaces the file's rules.
     pub fn replace_rules(&self, rules: RuleSet) -> bool {
         self.send(Command::ReplaceRules(Box::new(rules)))
+    }
+
+    /// Replaces the node's policy.
+    pub fn replace_policy(&self, order: PolicyOrder) -> bool {
+        self.send(Command::ReplacePolicy(Box::new(order)))
     }
 
     /// Adds a session's rules after the file's.

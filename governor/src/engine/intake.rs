@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use ffrtmp_abi::decode::{self, Entry, Exec};
 use ffrtmp_abi::{Counter, ExitEvent, MoveEvent, ProcessKey, Record, flag, state};
 
-use crate::core::event::{Event, ExitFacts, KernelUsage, Killer};
+use crate::core::event::{Event, ExitFacts, ForeignMove, KernelUsage, Killer};
 use crate::core::facts::{Found, ProcessFacts};
 use crate::core::redact::harmless;
 use crate::host::procfs;
@@ -169,9 +169,12 @@ impl Worker {
     fn on_move(&mut self, event: &MoveEvent) {
         let moved = Event::Moved {
             root: event.header.root,
-            pid: event.header.key.pid,
-            hierarchy: event.hierarchy,
-            mover: event.mover,
+            moved: ForeignMove {
+                process: event.header.key,
+                hierarchy: event.hierarchy,
+                mover: event.mover,
+                at_ns: event.header.at_ns,
+            },
         };
         self.brain.feed(clock::boot_ns(), moved);
     }

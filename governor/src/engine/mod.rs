@@ -9,9 +9,12 @@ pub mod clock;
 mod command;
 pub mod handle;
 mod intake;
+mod policy;
 mod scan;
+mod unprivileged;
 mod watchdog;
 
+use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
@@ -21,7 +24,9 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 
-use crate::control::types::JobView;
+use ffrtmp_abi::ProcessKey;
+
+use crate::control::types::{JobView, RequestError};
 use crate::core::event::{Effect, Event};
 use crate::core::redact::Redactor;
 use crate::core::rule::RuleSet;
@@ -29,9 +34,13 @@ use crate::core::{CoreSettings, Governor};
 use crate::host::cgroup::{CgroupError, TreeOptions};
 use crate::host::kernel::{Kernel, KernelError, KernelOptions};
 use crate::host::linux::LinuxHost;
+use crate::host::policy::Ceilings;
 use crate::host::process::Pinned;
+use crate::host::realtime;
+use crate::host::systemd::{self, Scopes};
 
 pub use handle::{Command, EngineHandle, SaveOrder, SaveQueue};
+pub use policy::PolicyOrder;
 
 use brain::{Brain, Outbox};
 use watchdog::{Watchdog, Watched};
@@ -51,6 +60,10 @@ pub struct EngineOptions {
     pub placement_retries: Option<u32>,
     /// Jobs an earlier governor of this boot left open.
     pub restore: Vec<JobView>,
+    /// The node's policy, and what the rules promise beyond the machine.
+    pub policy: PolicyOrder,
+    /// Where the files written above the jobs are noted; `None` notes nothing.
+    pub ceilings: Option<std::path::PathBuf>,
     /// True in a daemon: live processes that match a rule are adopted at start.
     pub discover: bool,
 }
@@ -107,16 +120,21 @@ impl Engine {
             placement_retries: options
                 .placement_retries
                 .unwrap_or(CoreSettings::PLACEMENT_RETRIES),
+            no_scopes: systemd::absent(),
             ..CoreSettings::new("kernel", clock::boot_time())
         });
         let mut first = Vec::new();
         core.handle(clock::boot_ns(), Event::RulesReplaced(options.rules), &mut first);
-        let host = LinuxHost::new(kernel, options.tree, options.discover)?;
+        let ceilings = options.ceilings.map_or_else(Ceilings::default, Ceilings::open);
+        let scopes = scopes(handle.clone())?;
+        let host = LinuxHost::new(kernel, options.tree, options.discover, ceilings, scopes)?;
         let mut brain = Brain { core, host, outbox };
         brain.perform(first);
         let mut worker = Worker::new(brain, commands, wake, options.discover)?;
         worker.restore(&options.restore);
+        worker.set_policy(options.policy);
         worker.sync_filter();
+        worker.watch_leftovers();
         let thread = std::thread::Builder::new()
             .name("engine".to_owned())
             .spawn(move || worker.run())?;
@@ -134,6 +152,24 @@ impl Engine {
     }
 }
 
+/// The thread that asks systemd for scopes, where systemd runs.
+fn scopes(handle: EngineHandle) -> Result<Option<Scopes>, EngineError> {
+    /// The queue is full only while the engine is busy; the answer must not be lost.
+    const PAUSE: Duration = Duration::from_millis(20);
+    if systemd::absent().is_some() {
+        return Ok(None);
+    }
+    let scopes = Scopes::start(move |scope| {
+        let mut command = Command::ScopeAnswered(Box::new(scope));
+        while let Err(refused) = handle.offer(command) {
+            let Some(again) = refused else { return };
+            command = again;
+            std::thread::sleep(PAUSE);
+        }
+    })?;
+    Ok(Some(scopes))
+}
+
 /// The state of the thread.
 struct Worker {
     brain: Brain<LinuxHost>,
@@ -143,10 +179,15 @@ struct Worker {
     timer: TimerFd,
     watchdog: Watchdog,
     intake: intake::Intake,
+    /// What does not work on this machine beyond the kernel programs' own list, with the reason.
+    off: Vec<String>,
+    policy: policy::PolicyState,
     /// Sessions opened so far.
     sessions: u64,
     /// When the timer goes off; 0 for never.
     armed_ns: u64,
+    /// Those who attached to a process whose scope is being made.
+    attaching: HashMap<ProcessKey, Vec<handle::Reply<Result<JobView, RequestError>>>>,
     /// Those who want to know of the end; dropped with the thread.
     mourners: Vec<handle::Reply<()>>,
     /// Asked to stop; answered when the loop has ended.
@@ -179,14 +220,24 @@ impl Worker {
             timer,
             watchdog: Watchdog::new(FIRST_PROCESS),
             intake: intake::Intake::new(discover),
+            off: Vec::new(),
+            policy: policy::PolicyState::default(),
             sessions: 0,
             armed_ns: 0,
+            attaching: HashMap::new(),
             mourners: Vec::new(),
             stop: None,
         })
     }
 
     fn run(&mut self) {
+        if let Err(error) = realtime::raise_this_thread() {
+            let why = format!(
+                "real-time priority of the placing thread: {error}; on busy CPUs it waits for a tick, so grant CAP_SYS_NICE"
+            );
+            tracing::info!("off: {why}");
+            self.off.push(why);
+        }
         let mut ready = [EpollEvent::empty(); 64];
         while self.stop.is_none() {
             self.arm_timer();
@@ -203,15 +254,17 @@ impl Worker {
                     RING => self.on_ring(),
                     WAKE => self.on_wake(),
                     TIMER => self.on_timer(),
-                    token => self.on_watched(token),
+                    token => self.on_watched(token, event.events()),
                 }
             }
             self.watch_groups();
+            self.watch_pressure();
             if std::mem::take(&mut self.brain.outbox.sync_filter) {
                 self.sync_filter();
             }
         }
-        self.brain.host.tidy();
+        let live = self.brain.core.live() > 0;
+        self.brain.host.tidy(live);
         if let Some(reply) = self.stop.take() {
             // The asker may be gone already.
             let _gone = reply.send(());
@@ -274,7 +327,7 @@ impl Worker {
         }
     }
 
-    fn on_watched(&mut self, token: u64) {
+    fn on_watched(&mut self, token: u64, what: EpollFlags) {
         match self.watchdog.take(token) {
             Some(Watched::Process(process)) => {
                 self.forget(&process);
@@ -284,7 +337,27 @@ impl Worker {
                 self.forget(&events);
                 self.brain.perform(vec![Effect::Retire { key }]);
             }
+            Some(Watched::Leftover(events)) => {
+                self.forget(&events);
+                self.watch_leftovers();
+            }
+            Some(Watched::Pressure(rule, trigger)) => self.on_pressure(token, rule, trigger, what),
             None => {}
+        }
+    }
+
+    /// Removes what an earlier governor left and nobody needs, and waits for the rest to empty.
+    fn watch_leftovers(&mut self) {
+        // The others are looked at as well, and watched anew.
+        for events in self.watchdog.take_leftovers() {
+            self.forget(&events);
+        }
+        for events in self.brain.host.sweep_leftovers() {
+            let changed = EpollEvent::new(EpollFlags::EPOLLPRI, self.watchdog.next_token());
+            match self.epoll.add(&events, changed) {
+                Ok(()) => self.watchdog.add(Watched::Leftover(events)),
+                Err(error) => tracing::warn!(%error, "cannot wait for an earlier governor's group to empty"),
+            }
         }
     }
 

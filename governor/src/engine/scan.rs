@@ -32,13 +32,15 @@ impl Worker {
         if !self.intake.discover {
             return;
         }
-        let rows = match self.brain.host.kernel.all_tasks() {
+        let mut rows = match self.brain.host.kernel.all_tasks() {
             Ok(rows) => rows,
             Err(error) => {
                 tracing::error!(%error, "live processes could not be listed; only new ones are found");
                 return;
             }
         };
+        // Parents first: what lives below a job belongs to it, and is no job of its own.
+        rows.sort_by_key(|row| row.key.start);
         let (names, wide) = (self.brain.core.names(), self.brain.core.wide());
         for row in rows {
             if row.kernel_thread == 0 && row.member == 0 && row.key.pid != std::process::id() {
@@ -48,6 +50,10 @@ impl Worker {
     }
 
     fn consider(&mut self, row: &TaskRow, names: &[String], wide: bool) {
+        // Its parent may have been admitted a moment ago, and it with its parent.
+        if self.brain.host.kernel.root_of(row.key).is_some() {
+            return;
+        }
         let Some(facts) = self.live_facts(row, Found::Adopted) else {
             return;
         };
@@ -106,7 +112,7 @@ impl Worker {
             let key = job.key.0;
             let row = rows.iter().find(|row| row.key == key);
             let followed = row.is_some_and(|row| self.admit(row, 0).is_ok());
-            self.brain.host.restore(key, &job.report.placement.groups);
+            self.brain.host.restore(job);
             let now = clock::boot_ns();
             let mut effects = Vec::new();
             self.brain.core.restore(now, job, &mut effects);

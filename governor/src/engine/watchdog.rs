@@ -7,6 +7,8 @@ use std::collections::HashMap;
 
 use ffrtmp_abi::ProcessKey;
 
+use crate::core::pressure::PressureRule;
+use crate::host::pressure::Trigger;
 use crate::host::process::Pinned;
 
 /// What a token stands for.
@@ -16,6 +18,10 @@ pub(super) enum Watched {
     Process(Pinned),
     /// `cgroup.events` of a job's group whose last process is leaving.
     Group(ProcessKey, std::fs::File),
+    /// `cgroup.events` of a group that an earlier governor left and no job claims.
+    Leftover(std::fs::File),
+    /// A stall the kernel is to announce, for this rule.
+    Pressure(Box<PressureRule>, Trigger),
 }
 
 /// Descriptors by epoll token.
@@ -43,6 +49,23 @@ impl Watchdog {
     pub(super) fn add(&mut self, watched: Watched) {
         self.watched.insert(self.next, watched);
         self.next += 1;
+    }
+
+    /// Gives back every descriptor of an earlier governor's group.
+    pub(super) fn take_leftovers(&mut self) -> Vec<std::fs::File> {
+        let leftovers = self
+            .watched
+            .extract_if(|_, watched| matches!(watched, Watched::Leftover(_)));
+        let file = |(_, watched)| match watched {
+            Watched::Leftover(events) => Some(events),
+            Watched::Process(_) | Watched::Group(..) | Watched::Pressure(..) => None,
+        };
+        leftovers.filter_map(file).collect()
+    }
+
+    /// Keeps a descriptor that goes on under the token it had.
+    pub(super) fn put_back(&mut self, token: u64, watched: Watched) {
+        self.watched.insert(token, watched);
     }
 
     /// Gives a descriptor back.

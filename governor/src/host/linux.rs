@@ -3,29 +3,39 @@
 //! Nothing acts on a bare pid: each effect opens the process by its key first. A process that ended meanwhile makes the
 //! effect fail softly, never somebody else suffer it.
 
+mod leftovers;
+mod place;
+mod policy;
+
 use std::collections::HashMap;
-use std::io::Read;
 
 use ffrtmp_abi::ProcessKey;
 use ffrtmp_api::Limits;
 
-use super::cgroup::{CgroupError, Group, Leftover, Origin, Prepared, Tree, TreeOptions};
+use super::cgroup::{CgroupError, Group, Leftover, Tree, TreeOptions};
 use super::kernel::Kernel;
-use super::priority;
-use super::process::{Pinned, read_stat};
+use super::leaving::still_leaving;
+use super::policy::Ceilings;
+use super::process::Pinned;
+use super::scope::Pending;
+use super::systemd::Scopes;
 use super::{Host, NotPlaced, Retire};
-use crate::core::event::{GroupUsage, PlaceOrder, Placement, Whom};
+use crate::core::event::{GroupUsage, PlaceOrder, Placement, Whereabouts, Whom};
+use crate::core::origin::Origin;
 use crate::core::plan::not_enforced;
+use crate::core::pressure::ClassOutcome;
 use crate::core::rule::PlacementMode;
 use crate::engine::clock;
 
 /// What was done to one job.
-#[derive(Debug)]
-struct Placed {
-    group: Option<Group>,
-    origin: Option<Origin>,
+#[derive(Debug, Default)]
+pub(super) struct Placed {
+    pub(super) group: Option<Group>,
+    pub(super) origin: Option<Origin>,
     /// What was asked for last; a release puts back only what still is as asked.
-    asked: Limits,
+    pub(super) asked: Limits,
+    /// The systemd scope that the group belongs to; systemd removes it.
+    pub(super) scope: Option<String>,
 }
 
 /// This machine.
@@ -33,15 +43,29 @@ struct Placed {
 pub struct LinuxHost {
     /// The kernel programs.
     pub kernel: Kernel,
-    tree: Tree,
-    placed: HashMap<ProcessKey, Placed>,
+    pub(super) tree: Tree,
+    pub(super) placed: HashMap<ProcessKey, Placed>,
+    /// Who asks systemd for scopes, where systemd runs.
+    pub(super) scopes: Option<Scopes>,
+    /// Placements that wait for systemd's answer.
+    pub(super) pending: HashMap<ProcessKey, Pending>,
     /// Groups of an earlier governor that still hold processes.
     leftovers: Vec<Leftover>,
+    /// Users without privilege that asked for a job: nothing of other users is touched on their behalf.
+    owners: HashMap<ProcessKey, u32>,
+    /// What is held above the jobs.
+    ceilings: Ceilings,
 }
 
 impl LinuxHost {
     /// Looks at the hierarchies and removes what a dead governor left empty.
-    pub fn new(kernel: Kernel, options: TreeOptions, daemon: bool) -> Result<Self, CgroupError> {
+    pub fn new(
+        kernel: Kernel,
+        options: TreeOptions,
+        daemon: bool,
+        ceilings: Ceilings,
+        scopes: Option<Scopes>,
+    ) -> Result<Self, CgroupError> {
         let tree = Tree::open(options)?;
         let mut leftovers = Vec::new();
         // An engine of `ffrtmp run` lives beside others and leaves their groups alone.
@@ -56,140 +80,41 @@ impl LinuxHost {
             kernel,
             tree,
             placed: HashMap::new(),
+            scopes,
+            pending: HashMap::new(),
             leftovers,
+            owners: HashMap::new(),
+            ceilings,
         })
     }
 
     /// Where limits are written, a line for each hierarchy.
     pub fn hierarchies(&self) -> Vec<String> {
-        self.tree.describe()
-    }
-
-    /// Learns of a group that an earlier governor made for a job it left open. Where the job came from is not known any
-    /// more, so it cannot be released.
-    pub fn restore(&mut self, key: ProcessKey, paths: &[String]) {
-        let ours = |leftover: &mut Leftover| leftover.group.paths().iter().any(|path| paths.contains(path));
-        let found = self.leftovers.extract_if(.., ours).next();
-        if let Some(leftover) = found {
-            self.placed.insert(
-                key,
-                Placed {
-                    group: Some(leftover.group),
-                    origin: None,
-                    asked: Limits::default(),
-                },
-            );
+        let mut lines = self.tree.describe();
+        if self.scopes.is_some() {
+            lines.push("systemd: scopes below ffrtmp.slice for processes of its services".to_owned());
         }
+        lines
     }
 
-    /// Removes our empty directories; called when an engine ends.
-    pub fn tidy(&self) {
+    /// Gives back what was held above the jobs and removes our empty directories; called when an engine ends.
+    pub fn tidy(&mut self, jobs_live: bool) {
+        self.ceilings.end(jobs_live);
         self.tree.cleanup();
-    }
-
-    fn place_in_group(
-        &mut self,
-        order: &PlaceOrder,
-        process: &Pinned,
-        mut placement: Placement,
-    ) -> Result<Placement, NotPlaced> {
-        let mut prepared = match self.tree.prepare(&order.class, &order.name, &order.limits) {
-            Ok(prepared) => prepared,
-            Err(error) => {
-                if let CgroupError::Create(refused) = &error {
-                    // The words that users of the predecessor know to look for.
-                    let why = refused.source.kind().to_string();
-                    placement.warnings.push(format!("Cannot create cgroup ({why})"));
-                    let limits = needing_a_group(&order.limits).into_iter();
-                    placement
-                        .warnings
-                        .extend(limits.map(|limit| not_enforced(limit, "there is no group for it")));
-                }
-                return Err(not_placed(&error, placement));
-            }
-        };
-        let key = order.key;
-        let kernel = &self.kernel;
-        let children = || {
-            kernel
-                .members_of(key)
-                .into_iter()
-                .filter(|child| *child != key)
-                .collect()
-        };
-        let moved = match self.tree.place(&prepared.group, process, children) {
-            Ok(moved) => moved,
-            Err(error) => {
-                self.tree.retire(&prepared.group);
-                return Err(not_placed(&error, placement));
-            }
-        };
-        placement.at_ns = clock::boot_ns();
-        prepared.settle(&moved);
-        let Prepared {
-            group,
-            applied,
-            warnings,
-            ..
-        } = prepared;
-        placement.groups = group.paths();
-        placement.applied.extend(applied);
-        placement
-            .warnings
-            .extend(warnings.into_iter().chain(moved.warnings));
-        if let Some(placed) = self.placed.get_mut(&key)
-            && let Some(earlier) = placed.group.replace(group)
-        {
-            self.tree.retire(&earlier);
-        }
-        self.leave_leftover(key.pid);
-        Ok(placement)
-    }
-
-    /// A group of an earlier governor is removed once its processes sit in one of ours.
-    fn leave_leftover(&mut self, pid: u32) {
-        let tree = &self.tree;
-        self.leftovers.retain(|leftover| {
-            !leftover.pids.contains(&pid) || !tree.retire(&leftover.group).left.is_empty()
-        });
     }
 }
 
 impl Host for LinuxHost {
+    fn order_scope(&mut self, order: &PlaceOrder) -> Option<Result<Placement, NotPlaced>> {
+        self.ask_for_scope(order)
+    }
+
     fn place(&mut self, order: &PlaceOrder) -> Result<Placement, NotPlaced> {
-        let mut placement = Placement::default();
-        let process = match Pinned::open(order.key) {
-            Ok(process) => process,
-            Err(error) => return Err(not_placed(&error.into(), placement)),
-        };
-        if !self.placed.contains_key(&order.key) {
-            let origin = match self.tree.origin(&process) {
-                Ok(origin) => origin,
-                Err(error) => return Err(not_placed(&error, placement)),
-            };
-            self.placed.insert(
-                order.key,
-                Placed {
-                    group: None,
-                    origin: Some(origin),
-                    asked: Limits::default(),
-                },
-            );
-        }
-        if let Some(placed) = self.placed.get_mut(&order.key) {
-            placed.asked = order.limits.clone();
-        }
-        let attributes = priority::apply(&process, &order.limits);
-        placement.applied = attributes.applied;
-        placement.warnings = attributes.warnings;
+        let (process, mut placement) = self.begin(order)?;
         match order.mode {
             PlacementMode::Place => self.place_in_group(order, &process, placement),
-            PlacementMode::Scope => Err(NotPlaced {
-                why: "placement scope needs systemd units, which this version does not make; use place"
-                    .to_owned(),
-                placement,
-            }),
-            PlacementMode::InPlace | PlacementMode::Observe => {
+            PlacementMode::InPlace if order.inside_unit => self.place_inside_unit(order, &process, placement),
+            PlacementMode::Scope | PlacementMode::InPlace | PlacementMode::Observe => {
                 placement
                     .warnings
                     .extend(needing_a_group(&order.limits).into_iter().map(|limit| {
@@ -201,9 +126,51 @@ impl Host for LinuxHost {
         }
     }
 
-    fn retire(&mut self, key: ProcessKey) -> Retire {
+    fn recheck(&mut self, key: ProcessKey, process: ProcessKey, restore: bool) -> Whereabouts {
+        let mut found = Whereabouts::default();
         let Some(Placed {
             group: Some(group), ..
+        }) = self.placed.get(&key)
+        else {
+            return found;
+        };
+        // One that ended sits nowhere.
+        let Ok(process) = Pinned::open(process) else {
+            return found;
+        };
+        let mut outside = self.tree.outside(group, &process);
+        if restore && !outside.is_empty() {
+            // Children it had in the other group come along.
+            let kernel = &self.kernel;
+            let members = || {
+                kernel
+                    .members_of(key)
+                    .into_iter()
+                    .filter(|one| *one != process.key())
+            };
+            match self.tree.place(group, &process, || members().collect()) {
+                Ok(moved) => {
+                    found.restored = moved.pids.len();
+                    let reasons = moved.refused.into_iter().map(|(_, why)| why);
+                    found.failed = reasons.chain(moved.warnings).next();
+                }
+                Err(error) if error.is_gone() => {}
+                Err(error) => found.failed = Some(chain(&error)),
+            }
+            outside = self.tree.outside(group, &process);
+        }
+        found.outside = outside.iter().map(|path| path.display().to_string()).collect();
+        found
+    }
+
+    fn retire(&mut self, key: ProcessKey) -> Retire {
+        self.owners.remove(&key);
+        // An answer of systemd's that comes now finds nobody to place; the scope goes with its last process.
+        self.pending.remove(&key);
+        let Some(Placed {
+            group: Some(group),
+            scope,
+            ..
         }) = self.placed.get(&key)
         else {
             self.placed.remove(&key);
@@ -212,6 +179,15 @@ impl Host for LinuxHost {
                 warnings: Vec::new(),
             };
         };
+        if scope.is_some() {
+            // systemd removes the group in the moment it is empty, so it is read now.
+            let usage = self.tree.usage(group);
+            self.placed.remove(&key);
+            return Retire::Done {
+                group: usage,
+                warnings: Vec::new(),
+            };
+        }
         // The exit tracepoint comes a moment before the task leaves its groups.
         if let Some(events) = still_leaving(group) {
             return Retire::Later(events);
@@ -234,6 +210,7 @@ impl Host for LinuxHost {
             group,
             origin: Some(origin),
             asked,
+            scope,
         }) = self.placed.remove(&key)
         else {
             return (
@@ -245,8 +222,14 @@ impl Host for LinuxHost {
         if members.is_empty() {
             members.push(key);
         }
-        let mut done = self.tree.release(&members, &origin, &asked);
-        if let Some(group) = group {
+        let from = group.as_ref().map_or(&[][..], Group::dirs);
+        let mut done = self.tree.release_from(&members, from, &origin, &asked);
+        if let Some(pending) = self.pending.get_mut(&key) {
+            done.undone
+                .push("the scope that systemd is making will be left at once".to_owned());
+            pending.released = Some((origin, asked));
+        }
+        if let Some(group) = group.filter(|_| scope.is_none()) {
             let retired = self.tree.retire(&group);
             done.undone.extend(
                 retired
@@ -265,7 +248,11 @@ impl Host for LinuxHost {
             Whom::First => vec![key],
             Whom::Everyone => self.kernel.members_of(key),
         };
+        let owner = self.owners.get(&key).copied();
         for member in members {
+            if owner.is_some_and(|uid| !policy::may_signal(uid, member)) {
+                continue;
+            }
             match Pinned::open(member).and_then(|process| process.signal(signal)) {
                 Ok(()) => {}
                 Err(error) if error.is_gone() => {}
@@ -275,31 +262,34 @@ impl Host for LinuxHost {
         Ok(())
     }
 
+    fn limit_class(&mut self, class: &str, limits: &Limits) -> ClassOutcome {
+        let outcome = self.ceilings.limit_class(&self.tree, class, limits);
+        // Jobs that were placed below a lower ceiling had their quotas cut to it.
+        if limits.cpu_max.is_none() {
+            for placed in self
+                .placed
+                .values()
+                .filter(|placed| placed.asked.cpu_max.is_some())
+            {
+                if let Some(group) = placed
+                    .group
+                    .as_ref()
+                    .filter(|group| Tree::is_of_class(group, class))
+                {
+                    self.tree.raise_again(group, &placed.asked);
+                }
+            }
+        }
+        outcome
+    }
+
     fn drop_record(&mut self, key: ProcessKey) {
         self.kernel.remove(key);
     }
 }
 
-/// The group's `cgroup.events` while all that is left in it is on its way out. A group that holds a live process holds
-/// a stranger, and one on v1 alone has no such file; neither is waited for.
-fn still_leaving(group: &Group) -> Option<std::fs::File> {
-    let path = group.dirs().first()?.path.join("cgroup.events");
-    let mut events = std::fs::File::open(path).ok()?;
-    let mut text = String::new();
-    events.read_to_string(&mut text).ok()?;
-    let populated = text.lines().any(|line| line == "populated 1");
-    (populated && group.pids().is_ok_and(|pids| !pids.into_iter().any(is_alive))).then_some(events)
-}
-
-/// False for a process that has begun to exit.
-fn is_alive(pid: u32) -> bool {
-    /// `PF_EXITING` of include/linux/sched.h.
-    const PF_EXITING: u32 = 4;
-    read_stat(pid).is_ok_and(|stat| stat.flags & PF_EXITING == 0)
-}
-
 /// Names of the limits that only a control group can enforce.
-fn needing_a_group(limits: &Limits) -> Vec<&'static str> {
+pub(super) fn needing_a_group(limits: &Limits) -> Vec<&'static str> {
     let asked = [
         ("cpu_max", limits.cpu_max.is_some()),
         ("cpu_weight", limits.cpu_weight.is_some()),
@@ -316,7 +306,7 @@ fn needing_a_group(limits: &Limits) -> Vec<&'static str> {
         .collect()
 }
 
-fn not_placed(error: &CgroupError, placement: Placement) -> NotPlaced {
+pub(super) fn not_placed(error: &CgroupError, placement: Placement) -> NotPlaced {
     let why = if error.is_gone() {
         "it ended before it could be placed".to_owned()
     } else {
@@ -326,7 +316,7 @@ fn not_placed(error: &CgroupError, placement: Placement) -> NotPlaced {
 }
 
 /// An error with its causes, for a record that is read far from here.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

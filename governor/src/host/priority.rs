@@ -7,10 +7,10 @@ use std::io;
 use std::path::PathBuf;
 
 use ffrtmp_api::{IoClass, IoPriority, LimitOutcome, Limits};
-use serde::{Deserialize, Serialize};
 
 use super::file::{self, chain};
 use super::process::{Pinned, ProcessError};
+use crate::core::origin::Attributes;
 use crate::core::plan::not_enforced;
 
 /// The warning users of the predecessor know.
@@ -30,17 +30,6 @@ pub struct Applied {
     pub applied: Vec<LimitOutcome>,
     /// Not in force, with the reason.
     pub warnings: Vec<String>,
-}
-
-/// The attributes of one process as they stand. `None` where they could not be read.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Attributes {
-    /// Nice of its first thread.
-    pub nice: Option<i32>,
-    /// `ioprio_get` of its first thread, undecoded, because class "none" must come back as it was.
-    pub io_priority: Option<i32>,
-    /// Out-of-memory score.
-    pub oom_score_adj: Option<i32>,
 }
 
 /// Sets the attributes that `limits` ask for.
@@ -122,6 +111,10 @@ enum SetError {
         value: i32,
         source: io::Error,
     },
+    #[error(
+        "going below the score it has needs CAP_SYS_RESOURCE, which this process lacks; add it to the governor's unit"
+    )]
+    OomFloor(#[source] file::IoError),
     #[error("cannot write the score")]
     File(#[from] file::IoError),
     #[error("asked for {asked}, the kernel shows {found}")]
@@ -289,7 +282,12 @@ fn oom_path(process: &Pinned) -> PathBuf {
 
 fn set_oom(process: &Pinned, score: i32) -> Result<String, SetError> {
     process.check()?;
-    file::write(&oom_path(process), &score.to_string())?;
+    // The kernel gives EACCES for a score below the floor, which is where a privileged process last set it.
+    let below = get_oom(process).is_ok_and(|now| score < now);
+    file::write(&oom_path(process), &score.to_string()).map_err(|error| match error.errno() {
+        Some(libc::EACCES) if below => SetError::OomFloor(error),
+        _ => SetError::File(error),
+    })?;
     process.check()?;
     let found = get_oom(process)?;
     if found == score {

@@ -96,6 +96,17 @@ pub fn read_stat(pid: u32) -> Result<Stat, ProcessError> {
     Stat::from_read(text.as_bytes()).map_err(|_| ProcessError::Parse { pid, file: "stat" })
 }
 
+/// Real, effective, saved and file-system user of a process. `None` when it ended or its pid is another's now.
+pub fn owners(key: ProcessKey) -> Option<[u32; 4]> {
+    let pinned = Pinned::open(key).ok()?;
+    let status = procfs::process::Process::new(key.pid.cast_signed())
+        .ok()?
+        .status()
+        .ok()?;
+    pinned.check().ok()?;
+    Some([status.ruid, status.euid, status.suid, status.fuid])
+}
+
 /// True when both start times name the same instant as far as /proc can tell.
 ///
 /// The kernel's records hold nanoseconds, /proc floors them to ticks; a key made from /proc is a multiple of a tick.

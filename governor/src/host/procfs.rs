@@ -10,8 +10,8 @@ use nix::unistd::{Uid, User};
 use procfs::process::{Stat, StatFlags};
 use procfs::{FromRead, ProcessCGroups};
 
-use super::file;
 use super::process::{ProcessError, read_stat, same_start, tick_ns};
+use super::{container, file};
 use crate::core::facts::{Found, ProcessFacts};
 use crate::core::rule::Needs;
 
@@ -49,7 +49,8 @@ pub fn read_facts(pid: u32, found: Found, needs: Needs) -> Result<ProcessFacts, 
 /// Fails, leaving the facts as they were, when the process has ended or its pid belongs to another one.
 pub fn complete(facts: &mut ProcessFacts, needs: Needs) -> Result<(), ProcessError> {
     let pid = facts.key.pid;
-    let cgroup = read_cgroup(pid);
+    let groups = read_cgroups(pid).ok();
+    let container = container::of(pid, groups.as_ref(), needs.namespaces);
     let cwd = needs
         .cwd
         .then(|| std::fs::read_link(format!("/proc/{pid}/cwd")).ok())
@@ -57,8 +58,8 @@ pub fn complete(facts: &mut ProcessFacts, needs: Needs) -> Result<(), ProcessErr
     let parent = needs.parent.then(|| read_comm(facts.ppid)).flatten();
     // What was read belongs to the key only if the pid still does.
     check_start(facts.key)?;
-    facts.container = cgroup.as_deref().and_then(container);
-    facts.cgroup = cgroup;
+    facts.container = container;
+    facts.cgroup = groups.as_ref().and_then(main_group);
     facts.cwd = cwd.or_else(|| facts.cwd.take());
     facts.parent = parent.or_else(|| facts.parent.take());
     if facts.user.is_none() {
@@ -256,104 +257,11 @@ fn cut(name: &str) -> &str {
     &name[..end]
 }
 
-/// The container runtime a group's path shows: `docker`, `podman`, `containerd`, `kubepods` or `lxc`.
-///
-/// Kubernetes comes before the runtime below it, because its own limits are what an operator looks at.
-pub fn container(cgroup: &str) -> Option<String> {
-    let parts = || cgroup.split('/').filter(|part| !part.is_empty());
-    // A scope's name is a unit's name; there the ending is case-sensitive, unlike a file's.
-    let scope = |part: &str, prefix: &str| {
-        let id = part
-            .strip_prefix(prefix)
-            .and_then(|rest| rest.strip_suffix(".scope"));
-        id.is_some_and(|id| !id.is_empty())
-    };
-    let kind = if parts()
-        .any(|part| part == "kubepods" || part == "kubepods.slice" || part.starts_with("kubepods-"))
-    {
-        "kubepods"
-    } else if parts().any(|part| part == "libpod_parent" || part.starts_with("libpod-")) {
-        "podman"
-    } else if parts().any(|part| scope(part, "docker-")) || after(cgroup, "docker").is_some_and(is_hex_id) {
-        "docker"
-    } else if parts().any(|part| scope(part, "cri-containerd-") || scope(part, "nerdctl-"))
-        || parts().any(|part| part.contains(":cri-containerd:"))
-        || parts().next_back().is_some_and(is_hex_id)
-            && parts().any(|part| part == "containerd.service" || part == "default" || part == "k8s.io")
-    {
-        "containerd"
-    } else if parts().any(|part| part == "lxc" || part.starts_with("lxc.payload") || part.starts_with("lxc@"))
-    {
-        "lxc"
-    } else {
-        return None;
-    };
-    Some(kind.to_owned())
-}
-
-/// The part right below the one named.
-fn after<'a>(path: &'a str, part: &str) -> Option<&'a str> {
-    path.split('/').skip_while(|&found| found != part).nth(1)
-}
-
-/// A full container id: 64 hexadecimal digits.
-fn is_hex_id(part: &str) -> bool {
-    part.len() == 64 && part.bytes().all(|byte| byte.is_ascii_hexdigit())
-}
-
 #[cfg(test)]
 mod tests {
     use std::process::{Command, Stdio};
 
     use super::*;
-
-    const ID: &str = "4f1c0c1f8b0a4d6e9b7a2c3d4e5f60718293a4b5c6d7e8f90a1b2c3d4e5f6071";
-
-    #[test]
-    fn container_runtimes_are_known_by_their_paths() {
-        for (path, kind) in [
-            (format!("/docker/{ID}"), Some("docker")),
-            (format!("/system.slice/docker-{ID}.scope"), Some("docker")),
-            (format!("/docker/{ID}/init.scope"), Some("docker")),
-            (
-                format!("/machine.slice/libpod-{ID}.scope/container"),
-                Some("podman"),
-            ),
-            (
-                format!("/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-{ID}.scope"),
-                Some("podman"),
-            ),
-            (format!("/libpod_parent/libpod-{ID}"), Some("podman")),
-            (
-                format!("/system.slice/cri-containerd-{ID}.scope"),
-                Some("containerd"),
-            ),
-            (format!("/default/{ID}"), Some("containerd")),
-            (
-                format!("/system.slice/containerd.service/{ID}"),
-                Some("containerd"),
-            ),
-            (format!("/system.slice/nerdctl-{ID}.scope"), Some("containerd")),
-            (format!("/kubepods/burstable/pod12/{ID}"), Some("kubepods")),
-            (
-                format!(
-                    "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod1.slice/cri-containerd-{ID}.scope"
-                ),
-                Some("kubepods"),
-            ),
-            ("/lxc.payload.web/system.slice/x.service".to_owned(), Some("lxc")),
-            ("/lxc/web".to_owned(), Some("lxc")),
-            ("/".to_owned(), None),
-            ("/system.slice/docker.service".to_owned(), None),
-            ("/system.slice/nginx.service".to_owned(), None),
-            ("/user.slice/user-1000.slice/session-2.scope".to_owned(), None),
-            ("/ffrtmp.slice/default/docker".to_owned(), None),
-            ("/docker/buildx".to_owned(), None),
-            ("/ffrtmp.slice/default/auto-ffmpeg-1".to_owned(), None),
-        ] {
-            assert_eq!(container(&path).as_deref(), kind, "{path}");
-        }
-    }
 
     #[test]
     fn the_typed_name_is_found_again() {
@@ -431,6 +339,7 @@ mod tests {
         let needs = Needs {
             parent: true,
             cwd: true,
+            namespaces: true,
         };
         let facts = read_facts(child.id(), Found::Attach, needs).unwrap();
         assert_eq!(facts.basename, "sleep");

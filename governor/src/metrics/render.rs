@@ -224,6 +224,7 @@ mod tests {
                 .iter()
                 .map(|(name, value)| ((*name).to_owned(), *value))
                 .collect(),
+            policy: crate::control::types::PolicyStatus::default(),
         }
     }
 

@@ -158,6 +158,25 @@ impl FromStr for CpuMax {
 }
 
 impl Limits {
+    /// Names of the limits that are asked for, as in a report.
+    pub fn names(&self) -> Vec<&'static str> {
+        [
+            ("cpu_max", self.cpu_max.is_some()),
+            ("cpu_weight", self.cpu_weight.is_some()),
+            ("memory_max", self.memory_max.is_some()),
+            ("io_weight", self.io_weight.is_some()),
+            ("io_max", self.io_max.is_some()),
+            ("pids_max", self.pids_max.is_some()),
+            ("cpu_set", self.cpu_set.is_some()),
+            ("nice", self.nice.is_some()),
+            ("io_priority", self.io_priority.is_some()),
+            ("oom_score_adj", self.oom_score_adj.is_some()),
+        ]
+        .into_iter()
+        .filter_map(|(name, asked)| asked.then_some(name))
+        .collect()
+    }
+
     /// True when nothing is limited.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()

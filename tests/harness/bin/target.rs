@@ -1,16 +1,19 @@
 //! A scripted workload: each argument pair is one step, done in order. Tests copy it under the name a rule knows.
 //!
-//! Steps: `sleep-us N`, `exit N`, `burn-ms N` (one thread), `burn-threads N` (that many threads, 200 ms each),
+//! Steps: `sleep-us N`, `exit N`, `burn-ms N` (one thread, by the wall), `burn-cpu-ms N` (by its CPU time), `burn-threads N`
+//! (that many threads, 200 ms of CPU time each),
 //! `write-bytes N` (to a file beside the program, synced), `alloc-mib N` (touched), `fork N` (children that repeat the
 //! following steps, waited for), `detach-us N` (a child that lives N µs more than its parent), `signal N` (to itself),
 //! `fault N` (writes where nothing is mapped), `leader-us N` (the first thread ends, another goes on for N µs and exits with 7), `exec NAME` (executes the file of
 //! that name beside the program with the remaining arguments), `thread-exec NAME` (the same from another thread),
-//! `own-group FILE` (writes /proc/self/cgroup there), `core 1` (allows a core file), `read-stdin 1`.
+//! `own-group FILE` (writes /proc/self/cgroup there), `closure LINES` (see there), `core 1` (allows a core file), `read-stdin 1`.
 #![expect(
     clippy::unwrap_used,
     clippy::exit,
     reason = "a workload that cannot do its step should die loudly"
 )]
+
+mod closure;
 
 use std::io::{Read, Write};
 use std::os::unix::process::CommandExt;
@@ -27,10 +30,11 @@ fn run(args: &[String]) {
     match step.as_str() {
         "sleep-us" => std::thread::sleep(Duration::from_micros(number())),
         "exit" => std::process::exit(i32::try_from(number()).unwrap()),
-        "burn-ms" => burn(Duration::from_millis(number())),
+        "burn-ms" => burn(Duration::from_millis(number()), wall),
+        "burn-cpu-ms" => burn(Duration::from_millis(number()), cpu),
         "burn-threads" => {
             let threads: Vec<_> = (0..number())
-                .map(|_| std::thread::spawn(|| burn(Duration::from_millis(200))))
+                .map(|_| std::thread::spawn(|| burn(Duration::from_millis(200), cpu)))
                 .collect();
             for thread in threads {
                 thread.join().unwrap();
@@ -52,6 +56,7 @@ fn run(args: &[String]) {
             let (name, rest) = (value.clone(), rest.to_vec());
             std::thread::spawn(move || exec(&name, &rest)).join().unwrap();
         }
+        "closure" => closure::run(usize::try_from(number()).unwrap()),
         "own-group" => {
             std::fs::write(value, std::fs::read_to_string("/proc/self/cgroup").unwrap()).unwrap();
         }
@@ -75,10 +80,23 @@ fn run(args: &[String]) {
     run(rest);
 }
 
-fn burn(time: Duration) {
-    let end = Instant::now() + time;
+/// Since some moment, by the clock on the wall.
+fn wall() -> Duration {
+    static START: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
+    START.get_or_init(Instant::now).elapsed()
+}
+
+/// CPU time of this thread, which a busy machine does not shorten.
+fn cpu() -> Duration {
+    nix::time::clock_gettime(nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID)
+        .unwrap()
+        .into()
+}
+
+fn burn(time: Duration, clock: fn() -> Duration) {
+    let end = clock() + time;
     let mut x = 1u64;
-    while Instant::now() < end {
+    while clock() < end {
         for _ in 0..1000 {
             x = std::hint::black_box(x.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1));
         }

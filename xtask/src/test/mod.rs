@@ -23,6 +23,8 @@ pub(crate) struct KernelSuite {
     pub(crate) package: &'static str,
     /// Name of the test target.
     pub(crate) test: &'static str,
+    /// True for one that may ruin the machine it runs on, and so runs in guests alone.
+    pub(crate) guest_only: bool,
     /// What it may take in a guest, in seconds; several times what it takes.
     pub(crate) vm_limit_sec: u64,
 }
@@ -32,14 +34,30 @@ pub(crate) const KERNEL_SUITES: &[KernelSuite] = &[
     KernelSuite {
         package: "ffrtmp-governor",
         test: "cgroup_real",
-        vm_limit_sec: 180,
+        guest_only: false,
+        vm_limit_sec: 300,
     },
     KernelSuite {
         package: "ffrtmp-tests",
         test: "node",
-        vm_limit_sec: 600,
+        guest_only: false,
+        vm_limit_sec: 1_500,
+    },
+    KernelSuite {
+        package: "ffrtmp-tests",
+        test: "guest",
+        guest_only: true,
+        vm_limit_sec: 900,
     },
 ];
+
+/// Tests of the machine that systemd runs; in the one guest that has it, and nowhere else.
+pub(crate) const SYSTEMD_SUITE: KernelSuite = KernelSuite {
+    guest_only: true,
+    package: "ffrtmp-tests",
+    test: "systemd",
+    vm_limit_sec: 600,
+};
 
 /// Tests run their long forms when this variable is set.
 const LONG_ENV: &str = "FFRTMP_TEST_LONG";
@@ -71,6 +89,8 @@ enum Suite {
     /// The kernel suites on Debian's 6.12 in QEMU
     #[value(name = "vm-6.12")]
     Vm6_12,
+    /// Units, scopes, sessions and delegation in a Debian with systemd in QEMU
+    Systemd,
     /// The demo, judged by what its table says
     Demo,
 }
@@ -83,7 +103,7 @@ struct Done {
 
 /// The verb.
 pub(crate) fn run(args: &Args) -> Result<()> {
-    package::ensure(&[Need::Build, Need::Media])?;
+    package::ensure(&[Need::Build, Need::Media, Need::Edge])?;
     let ci = std::env::var("CI").is_ok_and(|value| value == "true");
     let mut left = LeftOut::default();
     let mut done = Vec::new();
@@ -158,7 +178,8 @@ fn summary(done: &[Done]) -> Result<()> {
 
 impl Suite {
     fn needs_root(self) -> bool {
-        matches!(self, Self::Node | Self::Demo)
+        // debootstrap needs root; the other guests do not.
+        matches!(self, Self::Node | Self::Systemd | Self::Demo)
     }
 
     fn run(self, long: bool) -> Result<Counts> {
@@ -169,6 +190,7 @@ impl Suite {
             Self::Node => node(long),
             Self::Vm6_1 => vm::run_suites(Series::V6_1),
             Self::Vm6_12 => vm::run_suites(Series::V6_12),
+            Self::Systemd => vm::run_systemd(),
             Self::Demo => demo::check(),
         }
     }
@@ -188,6 +210,7 @@ fn unit(long: bool) -> Result<Counts> {
     for (package, test) in workspace::integration_tests()? {
         if !KERNEL_SUITES
             .iter()
+            .chain([&SYSTEMD_SUITE])
             .any(|suite| suite.package == package && suite.test == test)
         {
             arguments.extend(["--test".to_owned(), test]);
@@ -208,7 +231,7 @@ fn node(long: bool) -> Result<Counts> {
         .map(|object| (ebpf::OBJECT_ENV, object.display().to_string()))
         .collect();
     let mut counts = Counts::default();
-    for suite in KERNEL_SUITES {
+    for suite in KERNEL_SUITES.iter().filter(|suite| !suite.guest_only) {
         let found = cargo_test(
             &with(&["--test", suite.test, "--", "--test-threads=1"]),
             &env,

@@ -15,8 +15,8 @@ use super::Step;
 use super::kernel::Kernel;
 use crate::{package, workspace};
 
-/// Modules the guest loads: its disk, randomness, and BFQ, without which no IO weight can act.
-const MODULES: &[&str] = &["virtio_pci", "virtio_blk", "virtio_rng", "ext4", "bfq"];
+/// Modules the guest loads: its disk, randomness, BFQ, without which no IO weight can act, and disks of a test's own.
+const MODULES: &[&str] = &["virtio_pci", "virtio_blk", "virtio_rng", "ext4", "bfq", "loop"];
 
 /// Host packages whose programs the guest gets. The real ones and not busybox's applets: a test that execs `sleep`
 /// must see an exec of a file named `sleep`.
@@ -24,6 +24,7 @@ const PROGRAM_PACKAGES: &[&str] = &[
     "bash",
     "coreutils",
     "dash",
+    "e2fsprogs",
     "findutils",
     "grep",
     "mount",
@@ -38,6 +39,8 @@ const PROGRAMS: &[&str] = &[
     "/usr/bin/ffmpeg",
     "/usr/bin/ffprobe",
     "/usr/bin/gst-launch-1.0",
+    "/usr/sbin/nginx",
+    "/usr/lib/nginx/modules/ngx_rtmp_module.so",
     "/usr/lib/x86_64-linux-gnu/gstreamer1.0/gstreamer-1.0/gst-plugin-scanner",
 ];
 
@@ -52,6 +55,9 @@ const PLUGINS: &[&str] = &[
     "ogg",
 ];
 
+/// Programs that a guest with a Debian of its own gets from the host.
+const DEBIAN_PROGRAMS: &[&str] = &["/bin/busybox", "/usr/bin/ffmpeg"];
+
 /// Users and groups of the guest. `media` is the unprivileged one.
 const PASSWD: &str =
     "root:x:0:0:root:/root:/bin/bash\nmedia:x:1000:1000::/tmp:/bin/sh\nnobody:x:65534:65534::/:/bin/false\n";
@@ -60,15 +66,33 @@ const GROUP: &str = "root:x:0:\nffrtmp:x:900:\nmedia:x:1000:\nnogroup:x:65534:\n
 /// Size of the disk beyond its content, in MiB: what tests may write.
 const SPARE_MIB: u64 = 512;
 
+/// What a guest's root file system begins as.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Root<'a> {
+    /// Programs of the host and nothing else; the steps' runner is the first process.
+    Bare,
+    /// A copy of this Debian tree, which boots on its own and runs the steps as a service.
+    Debian(&'a Path),
+}
+
 /// Makes the disk: the guest's programs, the given (host, guest) files with their libraries, and the steps.
-pub(crate) fn disk(files: &[(PathBuf, PathBuf)], steps: &[Step]) -> Result<PathBuf> {
+pub(crate) fn disk(root: Root<'_>, files: &[(PathBuf, PathBuf)], steps: &[Step]) -> Result<PathBuf> {
     let directory = workspace::scratch("vm")?;
     let tree = directory.join("root");
     if tree.exists() {
         fs::remove_dir_all(&tree).context("removing the last guest's tree")?;
     }
-    skeleton(&tree)?;
-    let programs = programs()?;
+    let programs = match root {
+        Root::Bare => {
+            skeleton(&tree)?;
+            programs()?
+        }
+        Root::Debian(base) => {
+            super::systemd::clone_base(base, &tree)?;
+            DEBIAN_PROGRAMS.iter().map(PathBuf::from).collect()
+        }
+    };
+    executable(&tree.join("vm/steps.sh"), include_str!("steps.sh"))?;
     let sources: Vec<&Path> = programs
         .iter()
         .map(PathBuf::as_path)
@@ -114,7 +138,7 @@ fn skeleton(tree: &Path) -> Result<()> {
     write(&tree.join("etc/passwd"), PASSWD)?;
     write(&tree.join("etc/group"), GROUP)?;
     write(&tree.join("etc/hosts"), "127.0.0.1 localhost\n")?;
-    executable(&tree.join("vm/init"), include_str!("steps.sh"))
+    symlink("steps.sh", tree.join("vm/init")).context("linking the guest's init")
 }
 
 fn write_steps(tree: &Path, steps: &[Step]) -> Result<()> {
@@ -264,15 +288,19 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
     if let Some(parent) = to.parent() {
         fs::create_dir_all(parent).with_context(|| format!("creating {}", parent.display()))?;
     }
+    // A Debian tree has absolute links; writing through one would reach a file of the host.
+    if to.is_symlink() {
+        fs::remove_file(to).with_context(|| format!("removing the link {}", to.display()))?;
+    }
     fs::copy(from, to).with_context(|| format!("copying {} to {}", from.display(), to.display()))?;
     Ok(())
 }
 
-fn write(path: &Path, text: &str) -> Result<()> {
+pub(super) fn write(path: &Path, text: &str) -> Result<()> {
     fs::write(path, text).with_context(|| format!("writing {}", path.display()))
 }
 
-fn executable(path: &Path, text: &str) -> Result<()> {
+pub(super) fn executable(path: &Path, text: &str) -> Result<()> {
     use std::os::unix::fs::PermissionsExt;
     write(path, text)?;
     fs::set_permissions(path, fs::Permissions::from_mode(0o755))

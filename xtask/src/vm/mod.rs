@@ -6,6 +6,7 @@
 mod guest;
 mod image;
 mod kernel;
+mod systemd;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -14,14 +15,20 @@ use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use xshell::cmd;
 
+use self::image::Root;
 pub(crate) use self::kernel::Series;
+pub(crate) use self::systemd::run_suite as run_systemd;
 use crate::package::{self, Need};
 use crate::test::{Counts, KERNEL_SUITES, KernelSuite};
 use crate::{ebpf, workspace};
 
 /// What tests are told in a guest. An exec takes 20 to 100 ms there, so a storm is a small one; the full one runs on
 /// the host.
-const GUEST_ENV: &[(&str, &str)] = &[("FFRTMP_STORM_EXECS", "500")];
+const GUEST_ENV: &[(&str, &str)] = &[
+    ("FFRTMP_GUEST", "1"),
+    ("FFRTMP_STORM_EXECS", "500"),
+    ("FFRTMP_CLOSURE_TRIALS", "200"),
+];
 
 /// Which kernels, and what runs on them.
 #[derive(clap::Args)]
@@ -43,13 +50,15 @@ pub(crate) struct Args {
     filter: Option<String>,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Which {
     #[value(name = "6.1")]
     V6_1,
     #[value(name = "6.12")]
     V6_12,
     All,
+    /// A Debian with systemd as its first process, on Debian 12's own kernel: the suite `systemd`
+    Systemd,
 }
 
 /// One command in the guest.
@@ -101,12 +110,17 @@ impl Output {
 }
 
 /// Boots a kernel of the series with `files` (host path, guest path; libraries come along) and runs the steps.
-pub(crate) fn run(series: Series, files: &[(PathBuf, PathBuf)], steps: &[Step]) -> Result<Output> {
-    package::ensure(&[Need::Media, Need::Vm])?;
+pub(crate) fn run(
+    series: Series,
+    root: Root<'_>,
+    files: &[(PathBuf, PathBuf)],
+    steps: &[Step],
+) -> Result<Output> {
+    package::ensure(&[Need::Media, Need::Edge, Need::Vm])?;
     let kernel = kernel::obtain(series)?;
     println!("== booting {}", kernel.release);
     let first = image::first_file_system(&kernel)?;
-    let disk = image::disk(files, steps)?;
+    let disk = image::disk(root, files, steps)?;
     let output = guest::boot(&kernel, &first, &disk, steps)?;
     // Half a gigabyte that the next run makes anew in two seconds.
     std::fs::remove_file(&disk).context("removing the guest's disk")?;
@@ -154,7 +168,12 @@ fn run_some_suites(series: Series, only: &[String], filter: Option<&str>) -> Res
     for path in data_files()? {
         add(path);
     }
-    let output = run(series, &files, &steps)?;
+    let output = run(series, Root::Bare, &files, &steps)?;
+    Ok(count(&output))
+}
+
+/// The tests of every step; a step that failed without a failed test counts as one.
+fn count(output: &Output) -> Counts {
     let mut counts = Counts::default();
     for step in &output.steps {
         let found = Counts::read(&step.lines);
@@ -164,7 +183,7 @@ fn run_some_suites(series: Series, only: &[String], filter: Option<&str>) -> Res
             counts.failed += 1;
         }
     }
-    Ok(counts)
+    counts
 }
 
 fn step(
@@ -252,17 +271,21 @@ pub(crate) fn run_verb(args: &Args) -> Result<()> {
         Which::V6_1 => vec![Series::V6_1],
         Which::V6_12 => vec![Series::V6_12],
         Which::All => Series::ALL.to_vec(),
+        Which::Systemd => vec![systemd::SERIES],
     };
+    let debian = args.series == Which::Systemd;
     let mut counts = Counts::default();
     let mut passed = true;
     for series in all {
-        if args.command.is_empty() {
+        if debian {
+            counts += systemd::run_some(&args.command, &args.file, args.filter.as_deref())?;
+        } else if args.command.is_empty() {
             counts += run_some_suites(series, &args.suite, args.filter.as_deref())?;
         } else {
             passed &= run_commands(series, args)?;
         }
     }
-    if args.command.is_empty() {
+    if debian || args.command.is_empty() {
         println!("{counts}");
     }
     if !passed || counts.failed > 0 {
@@ -284,5 +307,5 @@ fn run_commands(series: Series, args: &Args) -> Result<bool> {
         .iter()
         .map(|command| Step::new("command", command, 600))
         .collect();
-    Ok(run(series, &files, &steps)?.passed())
+    Ok(run(series, Root::Bare, &files, &steps)?.passed())
 }

@@ -1,18 +1,21 @@
 #!/bin/bash
-# The disk's init: mounts what a booted system has, runs each step under its time limit, says how it ended.
+# Runs each step under its time limit and says how it ended. As the disk's init it first mounts what a booted system
+# has; as a service of systemd it finds that done.
 # Not busybox's shell: that one prefers its own applets to programs of the same name.
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root TERM=dumb LC_ALL=C GST_REGISTRY_FORK=no
 box() { /bin/busybox "$@"; }
-box mount -t cgroup2 -o nsdelegate,memory_recursiveprot cgroup2 /sys/fs/cgroup
-box mount -t bpf bpf /sys/fs/bpf
-box mount -t tracefs tracefs /sys/kernel/tracing
-box mkdir -p /dev/pts /dev/shm
-box mount -t devpts -o mode=620,ptmxmode=666 devpts /dev/pts
-box mount -t tmpfs tmpfs /dev/shm
-box mount -t tmpfs tmpfs /run
-box chmod 1777 /tmp
-box hostname ffrtmp-vm
-box ip link set lo up
+if [ $$ -eq 1 ]; then
+    box mount -t cgroup2 -o nsdelegate,memory_recursiveprot cgroup2 /sys/fs/cgroup
+    box mount -t bpf bpf /sys/fs/bpf
+    box mount -t tracefs tracefs /sys/kernel/tracing
+    box mkdir -p /dev/pts /dev/shm
+    box mount -t devpts -o mode=620,ptmxmode=666 devpts /dev/pts
+    box mount -t tmpfs tmpfs /dev/shm
+    box mount -t tmpfs tmpfs /run
+    box chmod 1777 /tmp
+    box hostname ffrtmp-vm
+    box ip link set lo up
+fi
 seconds() { read -r up _ </proc/uptime && echo "$up"; }
 failed=0
 for step in /vm/steps/*; do

@@ -42,10 +42,7 @@ fn a_wrong_structure_is_told_with_its_place_and_what_would_be_right() {
 #[test]
 fn rules_that_cannot_be_meant_are_refused_with_every_fault_at_once() {
     assert_snapshot!(wrong("rules:\n  - commands: [a]\n    wide: 3"), @r#"watch.yaml:3:11: rules[0].wide: write true or false"#);
-    assert_snapshot!(wrong("rules:\n  - commands: [a]\n    admission: gate\n    on_foreign_move: restore"), @r#"
-    watch.yaml:3:16: rules[0].admission: gate comes with a later version; write event, which acts right after the exec
-    watch.yaml:4:22: rules[0].on_foreign_move: restore comes with a later version; write accept, which records the move
-    "#);
+    assert_snapshot!(wrong("rules:\n  - commands: [a]\n    admission: gate"), @"watch.yaml:3:16: rules[0].admission: gate comes with a later version; write event, which acts right after the exec");
     assert_snapshot!(wrong("rules:\n  - name: all"), @r#"watch.yaml:2:5: rules[0]: rule "all" names no program; list them under commands or files, or say wide: true to look at every exec of the machine"#);
     assert_snapshot!(wrong("rules:\n  - commands: [a]\n    wide: true"), @r#"watch.yaml:3:11: rules[0].wide: the rule names its programs and says wide; keep one of the two"#);
     assert_snapshot!(wrong("rules:\n  - {name: x, commands: [a]}\n  - {name: x, commands: [b]}"), @r#"watch.yaml:3:12: rules[1]: rule name "x" is used twice; choose another"#);
@@ -104,7 +101,7 @@ fn other_values_that_cannot_be_meant_are_refused_with_every_fault_at_once() {
     assert_snapshot!(wrong("filters: {min_runtime: 1h, max_runtime: 1m}"), @r#"watch.yaml:1:41: filters.max_runtime: is below min_runtime, so that nothing could match; raise it"#);
     assert_snapshot!(wrong("filters: {argv: \"(\", container: [dokcer]}"), @r#"
     watch.yaml:1:17: filters.argv: "(" is no regular expression: unclosed group
-    watch.yaml:1:33: filters.container: "dokcer" is no container runtime; write docker, podman, containerd, kubepods, lxc
+    watch.yaml:1:33: filters.container: "dokcer" is no container runtime; write docker, podman, containerd, kubepods, lxc, nspawn, namespace
     "#);
     assert_snapshot!(wrong("commands:\n  a/: {}\n  ffmpeg:\n    limits: {nice: 40}"), @r#"
     watch.yaml:2:7: commands: "a/" is no program's name; write one such as ffmpeg, or a whole path

@@ -8,8 +8,8 @@ use ffrtmp_abi::ProcessKey;
 use ffrtmp_api::JobId;
 use proptest::prelude::*;
 
-use super::event::{Event, GroupUsage, KernelUsage, Placement};
-use super::fixture::{TestRules, action, attach_request, exit, placed};
+use super::event::{Event, ForeignMove, GroupUsage, KernelUsage, Placement};
+use super::fixture::{TestRules, action, attach_request, exit, placed, restoring};
 use super::rule::PlacementMode;
 use crate::control::types::ReleaseRequest;
 use world::World;
@@ -78,7 +78,9 @@ const NAMES: [&str; 4] = ["ffmpeg", "gst-launch-1.0", "late", "sh"];
 
 fn rules(variant: usize) -> TestRules {
     match variant {
-        0 => TestRules::governing(&["ffmpeg", "gst-launch-1.0"], "media").and("late", 2, action("late")),
+        0 => TestRules::governing(&["ffmpeg"], "media")
+            .and("gst-launch-1.0", 0, restoring("media"))
+            .and("late", 2, action("late")),
         1 => TestRules::governing(&["ffmpeg"], "other").and(
             "gst-launch-1.0",
             0,
@@ -172,9 +174,12 @@ fn run_on(world: &mut World, key: ProcessKey, step: Step) {
         Step::Cancel(_) => world.cancel(key),
         Step::Move(_) => world.tell(Event::Moved {
             root: key,
-            pid: key.pid,
-            hierarchy: 3,
-            mover: 1,
+            moved: ForeignMove {
+                process: key,
+                hierarchy: 3,
+                mover: 1,
+                at_ns: world.now,
+            },
         }),
         other => panic!("{other:?} chooses no process"),
     }

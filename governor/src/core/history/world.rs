@@ -10,7 +10,7 @@ use ffrtmp_abi::ProcessKey;
 use super::invariant;
 use crate::control::types::{AttachRequest, Happened, JobView, ReleaseRequest};
 use crate::core::Governor;
-use crate::core::event::{Effect, Event, ExitFacts, GroupUsage, PlaceOrder, Placement};
+use crate::core::event::{Effect, Event, ExitFacts, GroupUsage, PlaceOrder, Placement, Whereabouts};
 use crate::core::facts::{Found, ProcessFacts};
 use crate::core::fixture::{TestRules, settings, sums};
 
@@ -97,11 +97,13 @@ impl World {
                 assert!(!self.governor.jobs.contains_key(&key), "forgot the job {key:?}");
                 self.drop_record(key);
             }
-            Effect::Place(PlaceOrder { key, .. }) => {
-                self.opened.entry(key).or_default();
+            Effect::Place(ref order) => {
+                self.opened.entry(order.key).or_default();
                 self.orders.push_back(effect);
             }
-            Effect::Retire { .. } | Effect::Release { .. } => self.orders.push_back(effect),
+            Effect::Retire { .. } | Effect::Recheck { .. } | Effect::Release { .. } => {
+                self.orders.push_back(effect);
+            }
             Effect::Signal { key, .. } => {
                 assert!(self.may_signal.contains(&key), "nobody asked to end {key:?}");
             }
@@ -125,6 +127,7 @@ impl World {
                 assert!(!ended || job.report.exit.is_some(), "{what:?} without an end");
             }
             Effect::SyncFilter => self.rescan = true,
+            Effect::WatchPressure { .. } | Effect::LimitClass { .. } => {}
             Effect::WakeAt { at_ns } => {
                 assert!(at_ns >= self.now, "woken in the past");
                 self.wake = Some(at_ns);
@@ -215,6 +218,15 @@ impl World {
                 },
                 warnings: Vec::new(),
             },
+            Effect::Recheck { key, moved, restore } => {
+                let outside = (!(restore && succeed)).then(|| "/ffrtmp.slice/media/s1".to_owned());
+                let found = Whereabouts {
+                    outside: outside.into_iter().collect(),
+                    restored: usize::from(restore && succeed),
+                    failed: (restore && !succeed).then(|| "no such process".to_owned()),
+                };
+                Event::Rechecked { key, moved, found }
+            }
             Effect::Release { key } => Event::Released {
                 key,
                 undone: vec!["moved back".to_owned()],

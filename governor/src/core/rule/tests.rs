@@ -329,7 +329,21 @@ fn a_rule_without_a_program_is_wide_and_takes_any() {
 #[test]
 fn names_and_needs_are_those_of_all_rules() {
     let first = filtered(|f| f.parents.allow = vec![ParentRef::Pid(1)]);
-    assert_eq!(first.needs(), Needs::default());
+    assert_eq!(
+        first.needs(),
+        Needs {
+            namespaces: true,
+            ..Needs::default()
+        },
+        "the default placement is another one in containers"
+    );
+    let placed = RuleSet::new(vec![rule(|r| r.placement = Some(PlacementMode::Place))]);
+    assert_eq!(placed.needs(), Needs::default());
+    let tests = RuleSet::new(vec![rule(|r| {
+        r.placement = Some(PlacementMode::Place);
+        r.filters.container = Some(ContainerTest::Inside(false));
+    })]);
+    assert!(tests.needs().namespaces);
     let second = filtered(|f| f.parents.block = vec![ParentRef::Name("x".into())]);
     let third = filtered(|f| f.dirs.block = vec!["/".into()]);
     let targets = RuleSet::from_targets(&strings(&["x", "ffmpeg", "x", ""]), Limits::default());
@@ -341,7 +355,8 @@ fn names_and_needs_are_those_of_all_rules() {
         all.needs(),
         Needs {
             parent: true,
-            cwd: true
+            cwd: true,
+            namespaces: true
         }
     );
 }

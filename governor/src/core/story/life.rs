@@ -1,6 +1,8 @@
 //! Found, judged, placed, observed, moved: jobs while they live.
 
 use super::*;
+use crate::core::facts::NAMESPACE;
+use crate::core::observe::mode;
 
 #[test]
 fn an_exec_becomes_a_governed_job_and_a_closed_record() {
@@ -96,9 +98,50 @@ fn a_container_and_a_rule_that_says_so_are_only_observed() {
     let report = stage.view(key).report;
     assert_eq!(report.placement.mode, "observe");
     assert_eq!(
+        report.limits.warnings,
+        ["cpu_max", "memory_max"].map(|limit| format!(
+            "{limit} is not enforced: it belongs to docker, so it is only followed; \
+             placement `place` would move it into a group of ours"
+        ))
+    );
+    assert_eq!(
         report.platform_sla_reason.as_deref(),
         Some("observed_to_completion")
     );
+}
+
+#[test]
+fn a_pid_namespace_is_left_alone_unless_somebody_names_the_pid() {
+    let mut stage = Stage::new(TestRules::governing(&["ffmpeg"], "media"));
+    let sandboxed = |pid| ProcessFacts {
+        container: Some(NAMESPACE.to_owned()),
+        ..facts(pid, 1_000, "ffmpeg")
+    };
+    assert_eq!(
+        stage.at(2_000, Event::Appeared(sandboxed(12))),
+        ["save 12 open", "publish Discovered observed"]
+    );
+    let steps = stage.governor.explain(12, 3_000).expect("followed").steps;
+    let step = steps.last().expect("a step");
+    assert_eq!(step.what, "followed only: it runs in a pid namespace of its own");
+    for (found, default) in [
+        (Found::Exec, PlacementMode::Observe),
+        (Found::Adopted, PlacementMode::Observe),
+        (Found::Attach, PlacementMode::Place),
+        (Found::Run, PlacementMode::Place),
+    ] {
+        let facts = ProcessFacts {
+            found,
+            ..sandboxed(13)
+        };
+        assert_eq!(mode(None, &facts), default, "{found:?}");
+        let engine = ProcessFacts {
+            container: Some("docker".to_owned()),
+            ..facts
+        };
+        assert_eq!(mode(None, &engine), PlacementMode::Observe, "{found:?}");
+        assert_eq!(mode(Some(PlacementMode::Place), &engine), PlacementMode::Place);
+    }
 }
 
 #[test]
@@ -144,33 +187,6 @@ fn a_rule_with_an_age_judges_again_when_the_age_is_reached() {
         ["place 12 late/auto-ffmpeg-12", "publish Discovered placing"]
     );
     assert_eq!(stage.view(key).state, "placing");
-}
-
-#[test]
-fn a_foreign_move_is_a_warning_and_an_event() {
-    let mut stage = Stage::ffmpeg();
-    let root = ProcessKey::new(12, 1_000);
-    stage.at(2_000, Event::Appeared(facts(12, 1_000, "ffmpeg")));
-    for _ in 0..200 {
-        let moved = Event::Moved {
-            root,
-            pid: 12,
-            hierarchy: 4,
-            mover: 99,
-        };
-        assert_eq!(stage.at(3_000, moved), ["publish Moved placing"]);
-    }
-    let warnings = stage.view(root).report.limits.warnings;
-    assert_eq!(warnings.len(), 1, "the same warning is kept once");
-    assert!(warnings[0].contains("pid 99 moved pid 12"), "{warnings:?}");
-    let steps = stage.governor.explain(12, 4_000).expect("known").steps;
-    assert!(
-        steps
-            .last()
-            .expect("a last step")
-            .what
-            .ends_with("more steps were not kept")
-    );
 }
 
 #[test]

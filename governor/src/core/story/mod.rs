@@ -1,15 +1,21 @@
 //! Stories of single jobs, told as events and the effects they must have. Tests only.
 
 mod end;
+mod foreign;
 mod life;
 mod request;
+mod unit;
 
 use ffrtmp_abi::ProcessKey;
 use ffrtmp_api::{JobId, LimitOutcome, Limits};
 
-use super::event::{Effect, Event, GroupUsage, Killer, PlaceOrder, Placement, Whom};
+use super::event::{
+    Effect, Event, ForeignMove, GroupUsage, Killer, PlaceOrder, Placement, Whereabouts, Whom,
+};
 use super::facts::{Found, ProcessFacts};
-use super::fixture::{TestRules, action, attach_request, exit, facts, limits, placed, settings, sums};
+use super::fixture::{
+    TestRules, action, attach_request, exit, facts, limits, placed, restoring, settings, sums,
+};
 use super::rule::{PlacementMode, RuleSet};
 use super::{Governor, SIGKILL, SIGTERM};
 use crate::control::types::{ErrorCode, Happened, JobView, ReleaseRequest};
@@ -51,7 +57,7 @@ impl Stage {
         self.effects
             .iter()
             .find_map(|effect| match effect {
-                Effect::Place(order) => Some(order.clone()),
+                Effect::Place(order) => Some(PlaceOrder::clone(order)),
                 _ => None,
             })
             .expect("a placement was ordered")
@@ -63,6 +69,10 @@ fn word(effect: &Effect) -> String {
         Effect::Forget { key } => format!("forget {}", key.pid),
         Effect::Place(order) => format!("place {} {}/{}", order.key.pid, order.class, order.name),
         Effect::Retire { key } => format!("retire {}", key.pid),
+        Effect::Recheck { key, moved, restore } => {
+            let whether = if *restore { "restore" } else { "look" };
+            format!("recheck {} {} {whether}", key.pid, moved.process.pid)
+        }
         Effect::Release { key } => format!("release {}", key.pid),
         Effect::Signal { key, signal, whom } => format!("signal {} {signal} {whom:?}", key.pid),
         Effect::Save { job, closed } => {
@@ -75,6 +85,8 @@ fn word(effect: &Effect) -> String {
         Effect::DropRecord { key } => format!("drop {}", key.pid),
         Effect::Publish { what, job } => format!("publish {what:?} {}", job.state),
         Effect::SyncFilter => "sync".to_owned(),
+        Effect::WatchPressure { rules } => format!("watch {} stalls", rules.len()),
+        Effect::LimitClass { class, .. } => format!("limit {class}"),
         Effect::WakeAt { at_ns } => format!("wake {at_ns}"),
     }
 }
@@ -89,6 +101,7 @@ fn in_group(at_ns: u64) -> Placement {
         }],
         warnings: Vec::new(),
         at_ns,
+        origin: None,
     }
 }
 

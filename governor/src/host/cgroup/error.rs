@@ -41,12 +41,23 @@ pub enum CgroupError {
         path: PathBuf,
     },
     /// No hierarchy let the process in.
-    #[error("cannot move process {pid} into its group")]
+    #[error("cannot move process {pid} into its group{}", advice(source))]
     Join {
         /// The process.
         pid: u32,
         /// What failed first.
         source: IoError,
+    },
+    /// It sits in a frozen group.
+    #[error(
+        "process {pid} sits in the frozen group {}, and moving it out would let it run on; attach it once it is thawed",
+        path.display()
+    )]
+    Frozen {
+        /// The process.
+        pid: u32,
+        /// The group.
+        path: PathBuf,
     },
     /// The process is not there any more, or could not be looked at.
     #[error("cannot place the process")]
@@ -96,9 +107,18 @@ impl CgroupError {
             | Self::Base { .. }
             | Self::Name { .. }
             | Self::Taken { .. }
+            | Self::Frozen { .. }
             | Self::Process(_)
             | Self::Stranger { .. }
             | Self::Parse { .. } => false,
+        }
+    }
+
+    /// True when somebody removed the group between its making and its use.
+    pub fn is_vanished(&self) -> bool {
+        match self {
+            Self::Join { source, .. } => matches!(source.errno(), Some(libc::ENODEV | libc::ENOENT)),
+            _ => false,
         }
     }
 
@@ -109,5 +129,27 @@ impl CgroupError {
             Self::Join { source, .. } => source.errno() == Some(libc::ESRCH),
             _ => false,
         }
+    }
+}
+
+/// What a refused move means, after the kernel's own words; empty where they say it all.
+pub(super) fn advice(error: &IoError) -> &'static str {
+    match error.errno() {
+        Some(libc::EBUSY) => {
+            " (it passes controllers on to groups below it, and cgroup v2 lets no such group hold processes)"
+        }
+        Some(libc::EOPNOTSUPP) => {
+            " (it is threaded or lies below a threaded group, see cgroup.type; name another base)"
+        }
+        Some(libc::EINVAL) => {
+            " (the kernel lets nobody move this process: it is a kernel thread, or a real-time process where groups \
+             have no real-time budget)"
+        }
+        Some(libc::ENOSPC) => " (its cpuset has no CPUs or memory nodes)",
+        Some(libc::ENODEV | libc::ENOENT) => " (somebody removed the group)",
+        Some(libc::EACCES | libc::EPERM) => {
+            " (the group it leaves and the one it joins must both lie in a subtree that is ours to change)"
+        }
+        _ => "",
     }
 }

@@ -10,11 +10,12 @@ use std::path::{Path, PathBuf};
 use ffrtmp_api::{LimitOutcome, Limits};
 
 use super::super::file::{self, IoError, chain};
+use super::ceiling::quota_below;
 use super::layout::{Hierarchy, Layout, Sources, TreeOptions};
 use super::levels::mkdir;
 use super::{CgroupError, NameProblem};
 use crate::core::plan::{Offer, Version, Write, not_enforced, plan};
-use crate::core::readback::holding;
+use crate::core::readback::{holding, parse_cpus};
 
 /// How many suffixes are tried before a name counts as taken.
 const NAMES_MAX: u32 = 1_000;
@@ -29,7 +30,9 @@ const TRIES_MAX: u32 = 5;
 pub struct Tree {
     pub(super) layout: Layout,
     pub(super) options: TreeOptions,
-    offers: Vec<Offer>,
+    pub(super) offers: Vec<Offer>,
+    /// Hierarchies every job joins, because a ceiling above the jobs counts only those below it.
+    pub(super) always: Vec<usize>,
 }
 
 /// A job's group: one directory in each hierarchy it joined.
@@ -50,7 +53,7 @@ pub struct GroupDir {
 
 /// What went wrong while a group was made, by hierarchy.
 #[derive(Debug, Default)]
-struct Trouble {
+pub(super) struct Trouble {
     off: BTreeMap<usize, String>,
     failed: Option<IoError>,
     /// A directory above went away meanwhile.
@@ -109,9 +112,13 @@ impl Group {
     }
 }
 
-/// `cgroup.procs` of one directory. A pid that lies outside our pid namespace shows as 0 and is left out.
+/// `cgroup.procs` of one directory. A pid that lies outside our pid namespace shows as 0 and is left out. A threaded
+/// group lists threads only; theirs tell as well whether it is in use.
 pub(super) fn read_pids(dir: &Path) -> Result<Vec<u32>, IoError> {
-    let text = file::read(&dir.join("cgroup.procs"))?;
+    let text = match file::read(&dir.join("cgroup.procs")) {
+        Err(error) if error.errno() == Some(libc::EOPNOTSUPP) => file::read(&dir.join("cgroup.threads"))?,
+        other => other?,
+    };
     Ok(text
         .lines()
         .filter_map(|line| line.trim().parse().ok())
@@ -134,6 +141,7 @@ impl Tree {
             layout,
             options,
             offers,
+            always: Vec::new(),
         })
     }
 
@@ -152,7 +160,10 @@ impl Tree {
     pub fn prepare(&self, class: &str, name: &str, limits: &Limits) -> Result<Prepared, CgroupError> {
         check_name(class)?;
         check_name(name)?;
-        let plan = plan(limits, &self.offers, self.layout.sharing);
+        let mut plan = plan(limits, &self.offers, self.layout.sharing);
+        plan.joins.extend(&self.always);
+        plan.joins.sort_unstable();
+        plan.joins.dedup();
         let mut tries = 0;
         let (group, name, absent, off) = loop {
             tries += 1;
@@ -191,11 +202,16 @@ impl Tree {
                 None => prepared.write(write),
             }
         }
+        for (limit, caveat) in plan.caveats {
+            if prepared.applied.iter().any(|outcome| outcome.limit == limit) {
+                prepared.warn(caveat.to_owned());
+            }
+        }
         Ok(prepared)
     }
 
     /// Makes the group under the first name that is free in every hierarchy.
-    fn make_unique(
+    pub(super) fn make_unique(
         &self,
         parents: &[GroupDir],
         name: &str,
@@ -269,13 +285,13 @@ impl Tree {
 }
 
 impl Prepared {
-    fn warn(&mut self, warning: String) {
+    pub(super) fn warn(&mut self, warning: String) {
         if !self.warnings.contains(&warning) {
             self.warnings.push(warning);
         }
     }
 
-    fn write(&mut self, write: &Write) {
+    pub(super) fn write(&mut self, write: &Write) {
         let Some(dir) = self
             .group
             .dirs
@@ -285,9 +301,35 @@ impl Prepared {
             return;
         };
         let path = dir.path.join(write.file);
-        match file::write(&path, &write.value).and_then(|()| file::read(&path)) {
+        let mut written = file::write(&path, &write.value);
+        let mut value = write.value.clone();
+        // v1 refuses a quota above that of a group above; what fits is better than none.
+        if written.is_err()
+            && write.file == "cpu.cfs_quota_us"
+            && let Some(cut) = write
+                .value
+                .parse()
+                .ok()
+                .and_then(|asked| quota_below(&dir.path, asked))
+        {
+            value = cut.to_string();
+            written = file::write(&path, &value);
+            self.warnings.push(format!(
+                "{} of {} is cut to {value} by a ceiling above it, the node's reserve or a lowered class",
+                write.limit, write.value
+            ));
+        }
+        match written.and_then(|()| file::read(&path)) {
+            Err(error) if write.limit == "io_max" && error.errno() == Some(libc::ENODEV) => {
+                let why = format!("{}; `lsblk` lists the disks there are", chain(&error));
+                self.warn(not_enforced(write.limit, why));
+            }
             Err(error) => self.warn(not_enforced(write.limit, chain(&error))),
-            Ok(read) => match holding(write.file, &write.value, &read) {
+            Ok(read) => match holding(write.file, &value, &read) {
+                Some(_) if let Some(effective) = other_cpus(&path, write) => self.warn(format!(
+                    "{} is not as asked: groups above allow CPUs `{effective}` where `{}` was asked for",
+                    write.limit, write.value
+                )),
                 Some(value) => self.applied.push(LimitOutcome {
                     limit: write.limit.to_owned(),
                     target: path.display().to_string(),
@@ -303,6 +345,16 @@ impl Prepared {
             },
         }
     }
+}
+
+/// The CPUs a v2 group really has, where those are others than asked: `cpuset.cpus` shows what was written even when the
+/// groups above leave nothing of it.
+fn other_cpus(path: &Path, write: &Write) -> Option<String> {
+    if write.file != "cpuset.cpus" {
+        return None;
+    }
+    let effective = file::read(&path.with_file_name("cpuset.cpus.effective")).ok()?;
+    (parse_cpus(&effective) != parse_cpus(&write.value)).then(|| effective.trim().to_owned())
 }
 
 /// Removes directories made a moment ago for a name that turned out to be taken. They are empty, so this cannot fail

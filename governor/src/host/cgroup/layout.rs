@@ -16,12 +16,17 @@ use crate::core::plan::{Controller, DiskSharing, Offer, Version};
 /// Top of our tree below the base of each hierarchy.
 pub const DEFAULT_SLICE: &str = "ffrtmp.slice";
 
+/// Group of the unit that does nothing but hold jobs (`deploy/systemd/ffrtmp-jobs.service`).
+const JOBS_UNIT: &str = "ffrtmp.slice/ffrtmp-jobs.service";
+
 /// Where our tree begins.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum CgroupBase {
     /// v1: the governor's own group. v2: the delegated group of its own unit, else the root.
     #[default]
     Auto,
+    /// The nearest group above ours that was handed to the user we are; hierarchies without one are left out.
+    Own,
     /// This group, counted from the root of every hierarchy; made when it does not exist.
     Below(PathBuf),
 }
@@ -246,7 +251,24 @@ fn hierarchy(
         base: mount.mount_point.clone(),
         why: "root of the hierarchy",
     };
-    (found.base, found.why) = base(&found, &group.pathname, sources, options)?;
+    if options.base == CgroupBase::Own {
+        let own = found.dir_of(&group.pathname).filter(|dir| dir.is_dir());
+        // Below systemd the groups that a user may write are its service manager's all the same; only a unit with
+        // `Delegate=` is handed on.
+        let systemd = super::super::systemd::absent().is_none();
+        let base = own
+            .filter(|own| !systemd || (sources.delegated)(own))
+            .and_then(|own| {
+                let end = own.parent().filter(|_| systemd).unwrap_or(&found.mount);
+                super::own::base(&own, end, found.version)
+            });
+        let Some(base) = base else {
+            return Ok(None);
+        };
+        (found.base, found.why) = (base, "delegated to this user");
+    } else {
+        (found.base, found.why) = base(&found, &group.pathname, sources, options)?;
+    }
     found.controllers = if v2 {
         offered_v2(&found, options)
     } else {
@@ -282,6 +304,12 @@ fn base(
     if hierarchy.version == Version::V1 {
         return Ok((own, "the governor's own group"));
     }
+    // Groups below our own unit would keep systemd before 254 from starting that unit again while they hold jobs: it
+    // puts the new process into the unit's own group, which then passes controllers on and takes none.
+    let jobs = root.join(JOBS_UNIT);
+    if (sources.delegated)(&jobs) && writable(&jobs) {
+        return Ok((jobs, "delegated to ffrtmp-jobs.service"));
+    }
     // systemd marks what it hands over. With DelegateSubgroup= the mark is on our parent, and we do not stand in the way.
     if (sources.delegated)(&own) {
         return Ok((own, "delegated to the governor"));
@@ -301,7 +329,7 @@ fn base(
 /// Controllers that can be switched on below the base. A base that is still to be made has those of the root.
 fn offered_v2(hierarchy: &Hierarchy, options: &TreeOptions) -> Vec<Controller> {
     let from = match options.base {
-        CgroupBase::Auto => &hierarchy.base,
+        CgroupBase::Auto | CgroupBase::Own => &hierarchy.base,
         CgroupBase::Below(_) => &hierarchy.mount,
     };
     let text = file::read(&from.join("cgroup.controllers")).unwrap_or_default();
@@ -311,12 +339,12 @@ fn offered_v2(hierarchy: &Hierarchy, options: &TreeOptions) -> Vec<Controller> {
         .collect()
 }
 
-fn writable(dir: &Path) -> bool {
+pub(super) fn writable(dir: &Path) -> bool {
     nix::unistd::access(dir, nix::unistd::AccessFlags::W_OK).is_ok()
 }
 
 /// systemd sets `trusted.delegate`, and since 251 `user.delegate`, to 1 on groups it hands over.
-fn has_delegate_mark(dir: &Path) -> bool {
+pub(super) fn has_delegate_mark(dir: &Path) -> bool {
     let Ok(path) = CString::new(dir.as_os_str().as_bytes()) else {
         return false;
     };

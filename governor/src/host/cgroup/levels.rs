@@ -5,9 +5,12 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use super::super::file::{self, IoError, chain};
-use super::group::{GroupDir, Tree};
-use super::layout::CgroupBase;
+use super::group::{GroupDir, Tree, read_pids};
+use super::layout::{CgroupBase, has_delegate_mark};
 use crate::core::plan::{Controller, Plan, Version};
+
+/// Where the processes of a delegated group go that stand in the way; systemd's own name for it (`DelegateSubgroup=`).
+const SUPERVISOR: &str = "supervisor";
 
 impl Tree {
     pub(super) fn slice_dir(&self, hierarchy: usize) -> PathBuf {
@@ -22,11 +25,7 @@ impl Tree {
             Ok(fresh) => fresh,
             // The first job of all, or the first since a clean-up.
             Err(error) if error.is_gone() => {
-                let base = &self.layout.hierarchies[hierarchy].base;
-                if matches!(self.options.base, CgroupBase::Below(_)) {
-                    std::fs::create_dir_all(base).map_err(|error| IoError::new("mkdir", base, error))?;
-                }
-                mkdir(&slice)?;
+                self.make_slice(hierarchy)?;
                 mkdir(&dir)?
             }
             Err(error) => return Err(error),
@@ -39,8 +38,19 @@ impl Tree {
         Ok(dir)
     }
 
+    /// The slice, made with everything above it up to the base.
+    pub(super) fn make_slice(&self, hierarchy: usize) -> Result<PathBuf, IoError> {
+        let base = &self.layout.hierarchies[hierarchy].base;
+        if matches!(self.options.base, CgroupBase::Below(_)) {
+            std::fs::create_dir_all(base).map_err(|error| IoError::new("mkdir", base, error))?;
+        }
+        let slice = self.slice_dir(hierarchy);
+        mkdir(&slice)?;
+        Ok(slice)
+    }
+
     /// Groups from the highest one that is ours to change down to the class: what must pass controllers on.
-    fn levels(&self, hierarchy: usize, class: &str) -> Vec<PathBuf> {
+    pub(super) fn levels(&self, hierarchy: usize, class: &str) -> Vec<PathBuf> {
         let found = &self.layout.hierarchies[hierarchy];
         let mut levels = Vec::new();
         if matches!(self.options.base, CgroupBase::Below(_)) {
@@ -93,7 +103,7 @@ impl Tree {
                 continue;
             }
             for level in self.levels(hierarchy, class) {
-                if let Err(why) = enable(&level, controller) {
+                if let Err(why) = enable_delegated(&level, controller, |_pid| true) {
                     absent.insert((hierarchy, controller), why);
                     break;
                 }
@@ -112,23 +122,63 @@ pub(super) fn mkdir(path: &Path) -> Result<bool, IoError> {
     }
 }
 
+/// As [`enable`]. A group that systemd handed over, and that holds processes itself, is cleared first: `may` says
+/// which of them we may move, and all of them must be.
+pub(super) fn enable_delegated(
+    level: &Path,
+    controller: Controller,
+    may: impl Fn(u32) -> bool,
+) -> Result<(), String> {
+    match enable(level, controller) {
+        Err(error) if error.errno() == Some(libc::EBUSY) && has_delegate_mark(level) => {
+            clear(level, may)?;
+            enable(level, controller)
+        }
+        done => done,
+    }
+    .map_err(|error| advised(&error))
+}
+
+/// Moves the processes of a delegated group into a child of it, because cgroup v2 gives limits to a group's children
+/// only while the group itself is empty. They stay in the unit.
+fn clear(level: &Path, may: impl Fn(u32) -> bool) -> Result<(), String> {
+    let pids = read_pids(level).map_err(|error| chain(&error))?;
+    if let Some(stranger) = pids.iter().find(|&&pid| !may(pid)) {
+        return Err(format!(
+            "{} holds process {stranger}, which is not ours to move",
+            level.display()
+        ));
+    }
+    let beside = level.join(SUPERVISOR);
+    mkdir(&beside).map_err(|error| chain(&error))?;
+    for pid in pids {
+        match file::write(&beside.join("cgroup.procs"), &pid.to_string()) {
+            Err(error) if error.errno() != Some(libc::ESRCH) => return Err(chain(&error)),
+            Ok(()) | Err(_) => {}
+        }
+    }
+    Ok(())
+}
+
 /// Passes one controller on to the groups below `level`.
-fn enable(level: &Path, controller: Controller) -> Result<(), String> {
+pub(super) fn enable(level: &Path, controller: Controller) -> Result<(), IoError> {
     let path = level.join("cgroup.subtree_control");
     let name = controller.name(Version::V2);
-    let on = file::read(&path).map_err(|error| chain(&error))?;
-    if on.split_whitespace().any(|word| word == name) {
+    if file::read(&path)?.split_whitespace().any(|word| word == name) {
         return Ok(());
     }
-    file::write(&path, &format!("+{name}")).map_err(|error| {
-        let advice = match error.errno() {
-            Some(libc::EBUSY) => {
-                "; that group holds processes itself, which cgroup v2 allows only without limits below it: \
+    file::write(&path, &format!("+{name}"))
+}
+
+/// The error, with what to do about it.
+pub(super) fn advised(error: &IoError) -> String {
+    let advice = match error.errno() {
+        Some(libc::EBUSY) => {
+            "; that group holds processes itself, which cgroup v2 allows only without limits below it: \
                  set DelegateSubgroup=supervisor in the unit (systemd 254), or name another cgroup base"
-            }
-            Some(libc::ENOENT) => "; the group above does not pass this controller on",
-            _ => "",
-        };
-        format!("{}{advice}", chain(&error))
-    })
+        }
+        Some(libc::ENOENT) if error.op == "write" => "; the group above does not pass this controller on",
+        _ => "",
+    };
+    format!("{}{advice}", chain(error))
 }

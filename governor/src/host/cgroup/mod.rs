@@ -8,18 +8,24 @@
 //! where it came from, never removes a group that holds a process, and never moves a bare pid.
 //! Why this is written by hand: `docs/decisions/0003-cgroups-by-hand.md`.
 
+mod ceiling;
+mod confined;
 mod error;
+mod foreign;
 mod group;
 mod layout;
 mod levels;
 mod origin;
+mod own;
 mod place;
 mod retire;
 mod stats;
 
+pub use ceiling::{Ceiling, Held, give_back};
+pub use confined::Confinement;
 pub use error::{CgroupError, NameProblem};
 pub use group::{Group, GroupDir, Prepared, Tree};
 pub use layout::{CgroupBase, DEFAULT_SLICE, Hierarchy, Kind, Layout, Sources, TreeOptions};
-pub use origin::{Origin, Undone};
+pub use origin::Undone;
 pub use place::{Moved, SpawnInto};
 pub use retire::{Leftover, Retired};

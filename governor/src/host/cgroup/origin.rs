@@ -4,23 +4,15 @@ use std::path::{Path, PathBuf};
 
 use ffrtmp_abi::ProcessKey;
 use ffrtmp_api::Limits;
-use serde::{Deserialize, Serialize};
 
 use super::super::file::{self, chain};
-use super::super::priority::{self, Attributes};
+use super::super::priority;
 use super::super::process::Pinned;
 use super::super::procfs::read_cgroups;
 use super::CgroupError;
-use super::group::Tree;
-
-/// A process as it was. Stored with the job, so that a later governor can undo what an earlier one did.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Origin {
-    /// Hierarchy by its stable name, and the group as /proc/PID/cgroup listed it.
-    pub groups: Vec<(String, String)>,
-    /// Nice, disk priority, out-of-memory score.
-    pub attributes: Attributes,
-}
+use super::group::{GroupDir, Tree};
+use crate::core::origin::{Attributes, Origin};
+use crate::core::plan::Version;
 
 /// What a release did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -37,25 +29,68 @@ impl Tree {
         let listed = read_cgroups(process.pid())?;
         let attributes = priority::read(process);
         process.check()?;
-        let groups = self
-            .layout
-            .hierarchies
-            .iter()
-            .filter_map(|hierarchy| {
+        let hierarchies = self.layout.hierarchies.iter().enumerate();
+        let groups = hierarchies
+            .filter_map(|(number, hierarchy)| {
                 let group = listed.0.iter().find(|one| one.hierarchy == hierarchy.number)?;
-                Some((hierarchy.name.clone(), group.pathname.clone()))
+                let ours = hierarchy
+                    .dir_of(&group.pathname)
+                    .is_some_and(|dir| dir.starts_with(self.slice_dir(number)));
+                // Left in our tree by a governor whose records are lost: it goes beside the tree one day.
+                let from = if ours {
+                    hierarchy.listed(&hierarchy.base)?
+                } else {
+                    group.pathname.clone()
+                };
+                Some((hierarchy.name.clone(), from))
             })
             .collect();
         Ok(Origin { groups, attributes })
     }
 
+    /// The v2 group a process is in, when that is frozen. Leaving it would thaw the process.
+    pub fn frozen(&self, process: &Pinned) -> Option<PathBuf> {
+        let listed = read_cgroups(process.pid()).ok()?;
+        let hierarchies = &self.layout.hierarchies;
+        let v2 = hierarchies.iter().find(|one| one.version == Version::V2)?;
+        let group = listed.0.iter().find(|one| one.hierarchy == v2.number)?;
+        let dir = v2.dir_of(&group.pathname)?;
+        // The root has no such file and is never frozen.
+        let events = file::read(&dir.join("cgroup.events")).ok()?;
+        events.lines().any(|line| line == "frozen 1").then_some(dir)
+    }
+
+    /// An origin for processes that came from nobody knows where: the groups our tree stands in.
+    pub fn beside(&self) -> Origin {
+        let groups = self.layout.hierarchies.iter().filter_map(|hierarchy| {
+            let listed = hierarchy.listed(&hierarchy.base)?;
+            Some((hierarchy.name.clone(), listed))
+        });
+        Origin {
+            groups: groups.collect(),
+            attributes: Attributes::default(),
+        }
+    }
+
     /// Puts processes back to where their job's first process was. Those that ended are passed over; those that somebody
     /// else has moved out of our tree since are left where they are, and so are attributes that are no longer as `asked`.
     pub fn release(&self, processes: &[ProcessKey], origin: &Origin, asked: &Limits) -> Undone {
+        self.release_from(processes, &[], origin, asked)
+    }
+
+    /// As [`Self::release`]; `from` is a group outside our tree that is ours all the same: a scope's, or one inside a
+    /// unit.
+    pub fn release_from(
+        &self,
+        processes: &[ProcessKey],
+        from: &[GroupDir],
+        origin: &Origin,
+        asked: &Limits,
+    ) -> Undone {
         let mut all = Undone::default();
         for &key in processes {
             let Ok(process) = Pinned::open(key) else { continue };
-            let groups = self.put_back(&process, origin);
+            let groups = self.put_back(&process, from, origin);
             let (undone, warnings) = priority::restore(&process, &origin.attributes, asked);
             all.undone.extend(groups.undone.into_iter().chain(undone));
             all.warnings.extend(groups.warnings.into_iter().chain(warnings));
@@ -64,7 +99,7 @@ impl Tree {
     }
 
     /// Moves one process out of our tree in each hierarchy where it is in it.
-    pub(super) fn put_back(&self, process: &Pinned, origin: &Origin) -> Undone {
+    pub(super) fn put_back(&self, process: &Pinned, from: &[GroupDir], origin: &Origin) -> Undone {
         let mut done = Undone::default();
         let pid = process.pid();
         let Ok(now) = read_cgroups(pid) else { return done };
@@ -73,7 +108,9 @@ impl Tree {
             let Some(dir) = listed.and_then(|one| hierarchy.dir_of(&one.pathname)) else {
                 continue;
             };
-            if !dir.starts_with(self.slice_dir(number)) {
+            let ours =
+                dir.starts_with(self.slice_dir(number)) || from.iter().any(|one| dir.starts_with(&one.path));
+            if !ours {
                 continue;
             }
             let Some((_, before)) = origin.groups.iter().find(|(name, _)| *name == hierarchy.name) else {

@@ -5,14 +5,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use ffrtmp_abi::ProcessKey;
+use procfs::ProcessCGroups;
 
 use super::super::file::{self, IoError, chain};
 use super::super::process::{Pinned, ProcessError, read_stat, same_start, tick_ns};
 use super::super::procfs::read_cgroups;
 use super::CgroupError;
+use super::error::advice;
 use super::group::{Group, GroupDir, Prepared, Tree};
 use crate::core::plan::{Version, not_enforced};
 
@@ -71,7 +73,7 @@ impl Tree {
         }
         Ok(refused
             .into_iter()
-            .map(|(path, error)| (path, chain(&error)))
+            .map(|(path, error)| (path, format!("{}{}", chain(&error), advice(&error))))
             .collect())
     }
 
@@ -160,21 +162,37 @@ impl Tree {
         }
     }
 
-    /// True when the live process is in the group in every hierarchy the group has.
+    /// True when the live process is in the group, or below it, in every hierarchy the group has.
     pub fn contains(&self, group: &Group, process: &Pinned) -> bool {
         self.is_in(group.dirs.iter(), process)
+    }
+
+    /// The group's directories that the process is neither in nor below; none for one that has ended. A group that the
+    /// workload made inside its own is under the same limits.
+    pub fn outside(&self, group: &Group, process: &Pinned) -> Vec<PathBuf> {
+        let Ok(groups) = read_cgroups(process.pid()) else {
+            return Vec::new();
+        };
+        let outside = group.dirs.iter().filter(|dir| !self.holds(dir, &groups));
+        let paths = outside.map(|dir| dir.path.clone()).collect();
+        if process.is_alive() { paths } else { Vec::new() }
     }
 
     fn is_in<'a>(&self, mut dirs: impl Iterator<Item = &'a GroupDir>, process: &Pinned) -> bool {
         let Ok(groups) = read_cgroups(process.pid()) else {
             return false;
         };
-        process.is_alive()
-            && dirs.all(|dir| {
-                let hierarchy = &self.layout.hierarchies[dir.hierarchy];
-                let listed = groups.0.iter().find(|one| one.hierarchy == hierarchy.number);
-                listed.map(|one| one.pathname.as_str()) == hierarchy.listed(&dir.path).as_deref()
-            })
+        process.is_alive() && dirs.all(|dir| self.holds(dir, &groups))
+    }
+
+    /// True when `groups` (a process's own list) name the directory or one below it.
+    fn holds(&self, dir: &GroupDir, groups: &ProcessCGroups) -> bool {
+        let hierarchy = &self.layout.hierarchies[dir.hierarchy];
+        let listed = groups.0.iter().find(|one| one.hierarchy == hierarchy.number);
+        match (listed, hierarchy.listed(&dir.path)) {
+            (Some(listed), Some(ours)) => Path::new(&listed.pathname).starts_with(ours),
+            _ => false,
+        }
     }
 
     /// The process died during the move. If its pid passed on meanwhile and we moved a stranger, that one goes back to
@@ -194,7 +212,7 @@ impl Tree {
             .and_then(|parent| self.origin(&parent))
         {
             Ok(origin) => {
-                let undone = self.put_back(&stranger, &origin);
+                let undone = self.put_back(&stranger, group.dirs(), &origin);
                 tracing::warn!(pid, ?undone, "a pid passed on in the middle of a move");
                 CgroupError::Stranger { pid }
             }

@@ -1,0 +1,150 @@
+//! The way out of a machine: what a governor made is taken away, what it changed is put back, and workloads run on.
+//!
+//! Refuses while a governor lives; its lock is what tells. Records stay, because they are the user's. Nothing is pinned
+//! or mounted by this version, so there is nothing of that kind to undo.
+
+use std::path::Path;
+
+use super::{DaemonOptions, LedgerAt};
+use crate::control::types::JobView;
+use crate::host::cgroup::{CgroupBase, CgroupError, Leftover, Tree, TreeOptions};
+use crate::host::file::chain;
+use crate::host::policy::{journal_beside, recover};
+use crate::host::process::Pinned;
+use crate::ledger::{Ledger, boot_id};
+use crate::lock::{Lock, LockError};
+
+/// What was done, a line each.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Cleaned {
+    /// Put back or removed.
+    pub done: Vec<String>,
+    /// Not put back, with the reason.
+    pub left: Vec<String>,
+}
+
+/// Why nothing was cleaned.
+#[derive(Debug, thiserror::Error)]
+pub enum CleanupError {
+    /// A governor lives, or its lock cannot be asked.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// The groups cannot be looked at.
+    #[error("look for groups to remove")]
+    Cgroup(#[from] CgroupError),
+}
+
+/// Leaves the host as it was before the first governor, as far as that is known.
+pub fn cleanup(options: &DaemonOptions) -> Result<Cleaned, CleanupError> {
+    let lock = Lock::beside(&options.socket)?;
+    let mut done = Cleaned::default();
+    done.done.extend(recover(&journal_beside(&options.socket)));
+    let base = options.config.cgroup_base.clone();
+    let tree = Tree::open(TreeOptions {
+        base: base.map_or(CgroupBase::Auto, CgroupBase::Below),
+        ..TreeOptions::default()
+    })?;
+    let jobs = open_jobs(&options.ledger, &mut done);
+    for leftover in tree.leftovers()? {
+        done.empty(&tree, &leftover, &jobs);
+        let retired = tree.retire(&leftover.group);
+        let removed = retired.removed.iter();
+        done.done
+            .extend(removed.map(|path| format!("removed {}", path.display())));
+        done.left.extend(retired.left.iter().map(|error| chain(error)));
+    }
+    for job in jobs.iter().filter(|job| job.report.placement.groups.is_empty()) {
+        done.put_back(&tree, job.key.0, job);
+    }
+    let retired = tree.cleanup();
+    let removed = retired.removed.iter();
+    done.done
+        .extend(removed.map(|path| format!("removed {}", path.display())));
+    done.left.extend(retired.left.iter().map(|error| chain(error)));
+    drop(lock);
+    for path in [options.socket.clone(), options.socket.with_extension("lock")] {
+        done.remove(&path);
+    }
+    // A directory that others use is not empty, and then it stays.
+    if let Some(directory) = options.socket.parent().filter(|dir| dir.ends_with("ffrtmp"))
+        && std::fs::remove_dir(directory).is_ok()
+    {
+        done.done.push(format!("removed {}", directory.display()));
+    }
+    Ok(done)
+}
+
+/// The jobs the last governor of this boot left open: only they say where a process came from.
+fn open_jobs(ledger: &LedgerAt, done: &mut Cleaned) -> Vec<JobView> {
+    let LedgerAt::File(path) = ledger else {
+        return Vec::new();
+    };
+    if !path.exists() {
+        return Vec::new();
+    }
+    let opened = boot_id().map_err(|error| error.to_string()).and_then(|boot| {
+        Ledger::open(path, &boot)
+            .and_then(|ledger| {
+                ledger
+                    .reader()
+                    .map_or(Ok(Vec::new()), |reader| reader.open_jobs())
+            })
+            .map_err(|error| chain(&error))
+    });
+    opened.unwrap_or_else(|why| {
+        done.left.push(format!(
+            "where processes came from is not known, because {} cannot be read: {why}",
+            path.display()
+        ));
+        Vec::new()
+    })
+}
+
+impl Cleaned {
+    /// Puts the processes of a job's group back where they came from, or beside our tree when nobody knows.
+    fn empty(&mut self, tree: &Tree, leftover: &Leftover, jobs: &[JobView]) {
+        let paths = leftover.group.paths();
+        let of_group = |job: &&JobView| {
+            job.report
+                .placement
+                .groups
+                .iter()
+                .any(|group| paths.contains(group))
+        };
+        let job = jobs.iter().find(of_group);
+        for pid in &leftover.pids {
+            // One that ended meanwhile needs nothing.
+            let Ok(process) = Pinned::of_pid(*pid) else {
+                continue;
+            };
+            match job {
+                Some(job) if job.origin.is_some() => self.put_back(tree, process.key(), job),
+                Some(_) | None => {
+                    let origin = tree.beside();
+                    let undone = tree.release(&[process.key()], &origin, &ffrtmp_api::Limits::default());
+                    self.done.extend(undone.undone);
+                    self.left.extend(undone.warnings);
+                    self.left.push(format!(
+                        "process {pid}: where it came from and its nice, disk priority and oom_score_adj of before are \
+                         not known"
+                    ));
+                }
+            }
+        }
+    }
+
+    fn put_back(&mut self, tree: &Tree, key: ffrtmp_abi::ProcessKey, job: &JobView) {
+        let Some(origin) = &job.origin else { return };
+        let undone = tree.release(&[key], origin, &job.report.limits.asked);
+        self.done.extend(undone.undone);
+        self.left.extend(undone.warnings);
+    }
+
+    fn remove(&mut self, path: &Path) {
+        match std::fs::remove_file(path) {
+            Ok(()) => self.done.push(format!("removed {}", path.display())),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => self.left.push(format!("{} stays: {error}", path.display())),
+        }
+    }
+}

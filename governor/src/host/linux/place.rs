@@ -1,0 +1,141 @@
+//! Bringing a job's processes into its group, and telling what is in force afterwards.
+
+use ffrtmp_abi::ProcessKey;
+
+use super::{LinuxHost, Placed, needing_a_group, not_placed, policy};
+use crate::core::event::{PlaceOrder, Placement};
+use crate::core::plan::not_enforced;
+use crate::core::rule::PlacementMode;
+use crate::engine::clock;
+use crate::host::cgroup::{CgroupError, Moved, Prepared};
+use crate::host::process::Pinned;
+use crate::host::{NotPlaced, priority};
+
+impl LinuxHost {
+    /// What every placement begins with: the process held fast, where it came from noted, and all that needs no group.
+    pub(in crate::host) fn begin(&mut self, order: &PlaceOrder) -> Result<(Pinned, Placement), NotPlaced> {
+        let mut placement = Placement::default();
+        let process = match Pinned::open(order.key) {
+            Ok(process) => process,
+            Err(error) => return Err(not_placed(&error.into(), placement)),
+        };
+        let now = match self.tree.origin(&process) {
+            Ok(now) => now,
+            Err(error) => return Err(not_placed(&error, placement)),
+        };
+        let moves = order.inside_unit || matches!(order.mode, PlacementMode::Place | PlacementMode::Scope);
+        let frozen = self.tree.frozen(&process).filter(|_| moves);
+        let placed = self.placed.entry(order.key).or_insert(Placed {
+            origin: Some(now),
+            ..Placed::default()
+        });
+        placed.asked = order.limits.clone();
+        placement.origin = placed.origin.clone().map(Box::new);
+        let attributes = priority::apply(&process, &order.limits);
+        placement.applied = attributes.applied;
+        placement.warnings = attributes.warnings;
+        match frozen {
+            Some(path) => {
+                let pid = process.pid();
+                Err(not_placed(&CgroupError::Frozen { pid, path }, placement))
+            }
+            None => Ok((process, placement)),
+        }
+    }
+
+    /// A group of our own below the class.
+    pub(super) fn place_in_group(
+        &mut self,
+        order: &PlaceOrder,
+        process: &Pinned,
+        mut placement: Placement,
+    ) -> Result<Placement, NotPlaced> {
+        self.ceilings.confirm(&self.tree, &order.class);
+        match self.make_and_fill(order, process) {
+            Ok((prepared, moved)) => Ok(self.joined(order.key, prepared, &moved, placement)),
+            Err(error) => {
+                if let CgroupError::Create(refused) = &error {
+                    // The words that users of the predecessor know to look for.
+                    let why = refused.source.kind().to_string();
+                    placement.warnings.push(format!("Cannot create cgroup ({why})"));
+                    let limits = needing_a_group(&order.limits).into_iter();
+                    placement
+                        .warnings
+                        .extend(limits.map(|limit| not_enforced(limit, "there is no group for it")));
+                }
+                Err(not_placed(&error, placement))
+            }
+        }
+    }
+
+    /// A group under its limits with the job's processes in it. A group that somebody removed before it was used is made
+    /// once more.
+    fn make_and_fill(&self, order: &PlaceOrder, process: &Pinned) -> Result<(Prepared, Moved), CgroupError> {
+        let mut again = true;
+        loop {
+            let prepared = self.tree.prepare(&order.class, &order.name, &order.limits)?;
+            match self.fill(order.key, process, &prepared) {
+                Ok(moved) => return Ok((prepared, moved)),
+                Err(error) => {
+                    self.tree.retire(&prepared.group);
+                    if !(error.is_vanished() && std::mem::take(&mut again)) {
+                        return Err(error);
+                    }
+                }
+            }
+        }
+    }
+
+    fn fill(&self, key: ProcessKey, process: &Pinned, prepared: &Prepared) -> Result<Moved, CgroupError> {
+        let children = || policy::children(&self.kernel, key, self.owners.get(&key));
+        self.tree.place(&prepared.group, process, children)
+    }
+
+    /// Moves the process and its descendants into a group that is ready, and notes what is in force.
+    pub(in crate::host) fn join(
+        &mut self,
+        key: ProcessKey,
+        process: &Pinned,
+        prepared: Prepared,
+        placement: Placement,
+    ) -> Result<Placement, NotPlaced> {
+        match self.fill(key, process, &prepared) {
+            Ok(moved) => Ok(self.joined(key, prepared, &moved, placement)),
+            Err(error) => {
+                // A scope is systemd's to remove, and in use.
+                if self.placed.get(&key).is_none_or(|placed| placed.scope.is_none()) {
+                    self.tree.retire(&prepared.group);
+                }
+                Err(not_placed(&error, placement))
+            }
+        }
+    }
+
+    fn joined(
+        &mut self,
+        key: ProcessKey,
+        mut prepared: Prepared,
+        moved: &Moved,
+        mut placement: Placement,
+    ) -> Placement {
+        placement.at_ns = clock::boot_ns();
+        prepared.settle(moved);
+        let Prepared {
+            group,
+            applied,
+            warnings,
+            ..
+        } = prepared;
+        placement.groups = group.paths();
+        placement.applied.extend(applied);
+        placement.warnings.extend(warnings);
+        if let Some(placed) = self.placed.get_mut(&key)
+            && let Some(earlier) = placed.group.replace(group.clone())
+            && earlier != group
+        {
+            self.tree.retire(&earlier);
+        }
+        self.leave_leftover(key.pid);
+        placement
+    }
+}
