@@ -151,6 +151,9 @@ fn no_progress_means_timed_out_then_ended_and_only_then_tried_again() {
         // Its late success is noted and not taken; with it the process is gone and the job goes on.
         let answer = farm.finish(&node, &grant, done()).await.unwrap();
         assert!(matches!(answer, ReportAnswer::Noted { .. }));
+        // The answer was lost: the same result again is no more welcome than before.
+        let again = farm.finish(&node, &grant, done()).await.unwrap();
+        assert_eq!(again, answer);
         let job = farm.job(id).await;
         assert_eq!(
             (job.status, job.failure_reason),

@@ -3,7 +3,7 @@
 use ffrtmp_api::{
     ClaimRequest, FailureReason, ItemOutcome, JobEdit, JobState, NodeInfo, Priority, WaitReason,
 };
-use ffrtmp_scheduler::store::Control;
+use ffrtmp_scheduler::store::{Control, StoreError};
 
 use crate::farm::{done, failed};
 use crate::on_every_store;
@@ -246,5 +246,51 @@ fn a_live_job_that_no_node_can_run_is_rejected_after_a_while() {
         farm.pass(3).await;
         assert_eq!(farm.job(live).await.status, JobState::Rejected);
         assert_eq!(farm.job(other).await.status, JobState::Queued);
+    });
+}
+
+#[test]
+fn submissions_that_wait_together_share_commits() {
+    on_every_store(async |farm| {
+        let before = farm.store.health().await.unwrap();
+        let jobs: Vec<_> = (0..500).map(|_| farm.new_job(PLAIN)).collect();
+        let answers: Vec<_> = jobs
+            .into_iter()
+            .map(|job| farm.store.submit("tests".to_owned(), vec![job]))
+            .collect();
+        for answer in answers {
+            assert!(matches!(
+                answer.await.unwrap().as_slice(),
+                [ItemOutcome::Created { .. }]
+            ));
+        }
+        let after = farm.store.health().await.unwrap();
+        let (commits, commands) = (after.commits - before.commits, after.commands - before.commands);
+        assert!(
+            500 <= commands && 2 * commits < commands,
+            "{commits} commits for {commands}"
+        );
+    });
+}
+
+#[test]
+fn when_too_many_wait_the_answer_is_busy_and_nothing_is_half_done() {
+    on_every_store(async |farm| {
+        let jobs: Vec<_> = (0..20_000).map(|_| farm.new_job(PLAIN)).collect();
+        let answers: Vec<_> = jobs
+            .into_iter()
+            .map(|job| farm.store.submit("tests".to_owned(), vec![job]))
+            .collect();
+        let (mut taken, mut busy) = (0, 0);
+        for answer in answers {
+            match answer.await {
+                Ok(_) => taken += 1,
+                Err(StoreError::Busy) => busy += 1,
+                Err(other) => panic!("{other}"),
+            }
+        }
+        assert!(0 < busy, "20,000 at once fitted into the queue");
+        let stats = farm.store.stats().await.unwrap();
+        assert_eq!(stats.jobs_by_state.get(&JobState::Queued), Some(&taken));
     });
 }

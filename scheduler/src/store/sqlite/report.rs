@@ -157,15 +157,17 @@ impl Engine {
     /// The answer to a result that was taken before, or came too late.
     fn finished_again(&mut self, row: &AttemptRow, digest: &[u8]) -> Result<ReportAnswer, StoreError> {
         let same = row.phase == AttemptPhase::Ended && row.digest.as_deref() == Some(digest);
-        match row.ending {
-            Some(AttemptEnd::Canceled | AttemptEnd::Lost | AttemptEnd::Returned) if same => {
-                Ok(ReportAnswer::Noted {
-                    advice: StaleAdvice::Discard,
-                })
-            }
-            Some(_) if same => Ok(ReportAnswer::AlreadyAccepted),
-            ending => Err(self.stale(true, ended_text(ending))),
+        if !same {
+            return Err(self.stale(true, ended_text(row.ending)));
         }
+        // The first answer decided: what was to be ended was noted, and everything else was taken.
+        Ok(if row.stopped {
+            ReportAnswer::Noted {
+                advice: StaleAdvice::Discard,
+            }
+        } else {
+            ReportAnswer::AlreadyAccepted
+        })
     }
 
     /// Takes the result of an attempt in force.
@@ -176,15 +178,7 @@ impl Engine {
         kept: (&str, &[u8]),
         now: Moment,
     ) -> Result<(), StoreError> {
-        let (end, failure) = match result.status {
-            ResultStatus::Completed => (AttemptEnd::Accepted, None),
-            ResultStatus::Failed => (
-                AttemptEnd::Failed,
-                Some(result.failure_reason.unwrap_or(FailureReason::RuntimeError)),
-            ),
-            ResultStatus::TimedOut => (AttemptEnd::TimedOut, Some(FailureReason::Timeout)),
-            ResultStatus::Canceled => (AttemptEnd::Canceled, None),
-        };
+        let (end, failure) = verdict(result);
         let ending = Ending {
             end,
             failure,
@@ -196,51 +190,51 @@ impl Engine {
             .error
             .as_deref()
             .or(result.log_tail.last().map(String::as_str));
-        let step = |trigger, reason| Move {
-            trigger,
-            reason,
-            node: Some(live.node),
-            attempt: Some(live.key.attempt),
+        let step = match result.status {
+            ResultStatus::Completed => Some((Trigger::Succeeded, "result accepted")),
+            ResultStatus::Canceled => Some((Trigger::Canceled, "cancelled on its node")),
+            ResultStatus::TimedOut => Some((Trigger::TimedOut, "its own time limit passed")),
+            // What follows a failure is decided below.
+            ResultStatus::Failed => None,
         };
-        match result.status {
-            ResultStatus::Completed => {
-                job.failure = None;
-                self.step_job(
-                    &mut job,
-                    step(Trigger::Succeeded, "result accepted"),
-                    now,
-                    "it was to run",
-                )?;
-                self.book.count("completed", 1);
-                self.forgive(live.node, live.class)?;
-                self.judge(&job, None)
-            }
-            ResultStatus::Canceled => {
-                self.step_job(
-                    &mut job,
-                    step(Trigger::Canceled, "cancelled on its node"),
-                    now,
-                    "it was to run",
-                )?;
-                self.book.count("canceled", 1);
-                self.judge(&job, error)
-            }
-            ResultStatus::Failed | ResultStatus::TimedOut => {
-                let reason = failure.unwrap_or(FailureReason::RuntimeError);
-                if failure::strikes(reason) {
-                    self.strike(live.node, live.class, now)?;
-                }
-                if result.status == ResultStatus::TimedOut {
-                    self.step_job(
-                        &mut job,
-                        step(Trigger::TimedOut, "its own time limit passed"),
-                        now,
-                        "it was to run",
-                    )?;
-                }
-                self.after_failure(&mut job, reason, error.unwrap_or(reason.as_str()), now)
-            }
+        if result.status == ResultStatus::Completed {
+            job.failure = None;
         }
+        if let Some((trigger, reason)) = step {
+            let step = Move {
+                trigger,
+                reason,
+                node: Some(live.node),
+                attempt: Some(live.key.attempt),
+            };
+            self.step_job(&mut job, step, now, "it was to run")?;
+        }
+        if let Some(reason) = failure {
+            if failure::strikes(reason) {
+                self.strike(live.node, live.class, now)?;
+            }
+            return self.after_failure(&mut job, reason, error.unwrap_or(reason.as_str()), now);
+        }
+        if result.status == ResultStatus::Completed {
+            self.book.count("completed", 1);
+            self.forgive(live.node, live.class)?;
+            return self.judge(&job, None);
+        }
+        self.book.count("canceled", 1);
+        self.judge(&job, error)
+    }
+}
+
+/// What a result means for its attempt, and why it failed where it did.
+fn verdict(result: &AttemptResult) -> (AttemptEnd, Option<FailureReason>) {
+    match result.status {
+        ResultStatus::Completed => (AttemptEnd::Accepted, None),
+        ResultStatus::Failed => (
+            AttemptEnd::Failed,
+            Some(result.failure_reason.unwrap_or(FailureReason::RuntimeError)),
+        ),
+        ResultStatus::TimedOut => (AttemptEnd::TimedOut, Some(FailureReason::Timeout)),
+        ResultStatus::Canceled => (AttemptEnd::Canceled, None),
     }
 }
 

@@ -266,6 +266,8 @@ pub(super) struct AttemptRow {
     pub(super) node: i64,
     pub(super) phase: AttemptPhase,
     pub(super) ending: Option<AttemptEnd>,
+    /// It was to be ended: whatever its node says, its result is not the job's.
+    pub(super) stopped: bool,
     pub(super) digest: Option<Vec<u8>>,
 }
 
@@ -275,7 +277,7 @@ impl AttemptRow {
         let step = "look an attempt up";
         let mut statement = connection
             .prepare_cached(
-                "SELECT j.id, a.attempt, a.node, a.phase, a.ending, a.digest \
+                "SELECT j.id, a.attempt, a.node, a.phase, a.ending, a.stop IS NOT NULL, a.digest \
                  FROM attempts a JOIN jobs j ON j.seq = a.seq WHERE a.epoch = ?1",
             )
             .step(step)?;
@@ -287,12 +289,13 @@ impl AttemptRow {
                     row.get::<_, i64>(2)?,
                     row.get::<_, i64>(3)?,
                     row.get::<_, Option<i64>>(4)?,
-                    row.get::<_, Option<Vec<u8>>>(5)?,
+                    row.get::<_, bool>(5)?,
+                    row.get::<_, Option<Vec<u8>>>(6)?,
                 ))
             })
             .optional()
             .step(step)?;
-        let Some((id, attempt, node, phase, ending, digest)) = found else {
+        let Some((id, attempt, node, phase, ending, stopped, digest)) = found else {
             return Ok(None);
         };
         Ok(Some(Self {
@@ -304,6 +307,7 @@ impl AttemptRow {
             node,
             phase: word(AttemptPhase::ALL, phase, "a phase")?,
             ending: maybe(AttemptEnd::ALL, ending, "an ending")?,
+            stopped,
             digest,
         }))
     }
