@@ -31,16 +31,28 @@ fn every_verb_explains_itself() {
         "rules",
         "doctor",
         "completions",
+        "jobs",
+        "jobs submit",
+        "jobs list",
+        "nodes",
+        "config",
+        "login",
+        "keys create",
         "",
     ] {
-        let args: Vec<&str> = [verb, "--help"]
-            .into_iter()
-            .filter(|word| !word.is_empty())
-            .collect();
+        let words = verb.split(' ').chain(["--help"]);
+        let args: Vec<&str> = words.filter(|word| !word.is_empty()).collect();
         let (status, text) = ffrtmp(&args);
         assert_eq!(status, 0);
         insta::assert_snapshot!(
-            format!("help_{}", if verb.is_empty() { "ffrtmp" } else { verb }),
+            format!(
+                "help_{}",
+                if verb.is_empty() {
+                    "ffrtmp".to_owned()
+                } else {
+                    verb.replace(' ', "_")
+                }
+            ),
             text
         );
     }
@@ -106,10 +118,29 @@ fn wrong_command_lines_name_the_flag_and_what_it_takes() {
 fn a_completion_script_and_a_manual_page_exist_for_every_verb() {
     let (status, script) = ffrtmp(&["completions", "bash"]);
     assert_eq!(status, 0);
-    assert!(script.contains("--cpu-quota") && script.contains("watch"));
+    assert!(
+        [
+            "--cpu-quota",
+            "watch",
+            "jobs",
+            "--idempotency-key",
+            "cordon",
+            "--fingerprint"
+        ]
+        .iter()
+        .all(|word| script.contains(word))
+    );
     let dir = tempfile::tempdir().unwrap();
     assert_eq!(ffrtmp(&["man", "--dir", dir.path().to_str().unwrap()]).0, 0);
-    for page in ["ffrtmp.1", "ffrtmp-run.1", "ffrtmp-watch.1", "ffrtmp-doctor.1"] {
+    for page in [
+        "ffrtmp.1",
+        "ffrtmp-run.1",
+        "ffrtmp-watch.1",
+        "ffrtmp-doctor.1",
+        "ffrtmp-jobs-submit.1",
+        "ffrtmp-nodes-drain.1",
+        "ffrtmp-login.1",
+    ] {
         assert!(dir.path().join(page).exists(), "{page}");
     }
 }

@@ -156,13 +156,13 @@ pub struct JobFlags {
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub sla_eligible: Option<bool>,
     /// CPU limit, percent of one core: 200 is two cores
-    #[arg(long, value_name = "PERCENT")]
+    #[arg(long, value_name = "PERCENT", allow_negative_numbers = true)]
     pub cpu_limit: Option<u32>,
     /// Memory limit, MB
-    #[arg(long, value_name = "MB")]
+    #[arg(long, value_name = "MB", allow_negative_numbers = true)]
     pub memory_limit: Option<u32>,
     /// End it after this long, seconds or with a unit
-    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, allow_negative_numbers = true)]
     pub timeout: Option<u64>,
     /// Parameter of the job, for instance input=/media/a.mp4; numbers, true and false are taken as such
     #[arg(long = "param", value_name = "KEY=VALUE", value_parser = pair)]
@@ -171,13 +171,13 @@ pub struct JobFlags {
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = pair)]
     pub labels: Vec<(String, String)>,
     /// Slots of a node it takes
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub slots: Option<u32>,
     /// Tenant it belongs to
     #[arg(long, value_name = "NAME")]
     pub tenant: Option<String>,
     /// Tries after faults of the platform [default: the scheduler's]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub max_retries: Option<u32>,
     /// Wait in the queue until somebody resumes it
     #[arg(long)]

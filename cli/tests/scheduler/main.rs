@@ -10,5 +10,6 @@ mod access;
 mod batches;
 mod jobs;
 mod nodes;
+mod seeds;
 mod waiting;
 mod world;

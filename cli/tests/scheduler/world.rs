@@ -15,45 +15,45 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 /// Key that may do everything.
-pub const MASTER: &str = "a-master-key-of-the-operator";
+pub(crate) const MASTER: &str = "a-master-key-of-the-operator";
 
 /// A scheduler and a home.
-pub struct World {
+pub(crate) struct World {
     dir: tempfile::TempDir,
     server: Option<Child>,
     /// Where its API is.
-    pub api: SocketAddr,
+    pub(crate) api: SocketAddr,
     /// SHA-256 of its authority, as its log said.
-    pub fingerprint: String,
+    pub(crate) fingerprint: String,
 }
 
 /// What a command said.
 #[derive(Debug)]
-pub struct Said {
+pub(crate) struct Said {
     /// Its status.
-    pub status: i32,
+    pub(crate) status: i32,
     /// Its standard output.
-    pub out: String,
+    pub(crate) out: String,
     /// Its standard error.
-    pub err: String,
+    pub(crate) err: String,
 }
 
 impl Said {
     /// The output as JSON.
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 
     /// Checks the status, and gives itself back.
     #[track_caller]
-    pub fn ends(self, status: i32) -> Self {
+    pub(crate) fn ends(self, status: i32) -> Self {
         assert_eq!(self.status, status, "{self:?}");
         self
     }
 
     /// Checks that standard error holds each of these.
     #[track_caller]
-    pub fn says(self, parts: &[&str]) -> Self {
+    pub(crate) fn says(self, parts: &[&str]) -> Self {
         for part in parts {
             assert!(self.err.contains(part), "no `{part}` in {self:?}");
         }
@@ -107,7 +107,7 @@ fn start(dir: &Path, listen: &str) -> (Child, SocketAddr, String) {
 
 impl World {
     /// A scheduler that serves, and nobody logged in.
-    pub fn bare() -> Self {
+    pub(crate) fn bare() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let (server, api, fingerprint) = start(dir.path(), "127.0.0.1:0");
         Self {
@@ -119,7 +119,7 @@ impl World {
     }
 
     /// A scheduler, and the operator logged in.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let world = Self::bare();
         let (url, fingerprint) = (world.url(), world.fingerprint.clone());
         world
@@ -138,24 +138,24 @@ impl World {
     }
 
     /// Its address.
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("https://{}", self.api)
     }
 
     /// A path in the directory of this test.
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
     /// Writes a file there and names it.
-    pub fn file(&self, name: &str, text: &str) -> String {
+    pub(crate) fn file(&self, name: &str, text: &str) -> String {
         let path = self.path(name);
         std::fs::write(&path, text).unwrap();
         path.to_str().unwrap().to_owned()
     }
 
     /// The command, not yet started.
-    pub fn command(&self, args: &[&str]) -> Command {
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_ffrtmp"));
         command
             .args(args)
@@ -169,12 +169,12 @@ impl World {
     }
 
     /// Runs the command.
-    pub fn run(&self, args: &[&str]) -> Said {
+    pub(crate) fn run(&self, args: &[&str]) -> Said {
         self.command(args).output().unwrap().into()
     }
 
     /// Runs it with a text on standard input.
-    pub fn feed(&self, args: &[&str], text: &str) -> Said {
+    pub(crate) fn feed(&self, args: &[&str], text: &str) -> Said {
         let mut command = self.command(args);
         command
             .stdin(Stdio::piped())
@@ -186,7 +186,7 @@ impl World {
     }
 
     /// Submits a plain job and gives its number.
-    pub fn submitted(&self) -> String {
+    pub(crate) fn submitted(&self) -> String {
         let said = self
             .run(&["jobs", "submit", "--scenario", "720p-h264", "-o", "json"])
             .ends(0);
@@ -194,26 +194,26 @@ impl World {
     }
 
     /// Kills the scheduler as a power cut would.
-    pub fn kill_server(&mut self) {
+    pub(crate) fn kill_server(&mut self) {
         let mut server = self.server.take().unwrap();
         server.kill().unwrap();
         server.wait().unwrap();
     }
 
     /// Starts it again on the same port.
-    pub fn start_server(&mut self) {
+    pub(crate) fn start_server(&mut self) {
         let (server, api, fingerprint) = start(self.dir.path(), &self.api.to_string());
         assert_eq!((api, &fingerprint), (self.api, &self.fingerprint));
         self.server = Some(server);
     }
 
-    /// A client with this key, for what only nodes may do.
-    fn client(&self, key: &str) -> Client {
+    /// A client with this key, for what only nodes do, or nobody may.
+    pub(crate) fn client(&self, key: Option<&str>) -> Client {
         let ca = std::fs::read_to_string(self.path("master.d/ca.crt")).unwrap();
         Client::of(Target {
             url: self.url().parse().unwrap(),
             url_from: String::new(),
-            key: Some(key.to_owned()),
+            key: key.map(str::to_owned),
             key_from: None,
             ca: Some(ca),
             ca_from: None,
@@ -233,16 +233,16 @@ impl Drop for World {
 }
 
 /// A node that has joined.
-pub struct FakeNode {
+pub(crate) struct FakeNode {
     client: Client,
     runtime: tokio::runtime::Runtime,
     /// Its id.
-    pub id: String,
+    pub(crate) id: String,
 }
 
 impl FakeNode {
     /// Joins.
-    pub fn join(world: &World, id: &str) -> Self {
+    pub(crate) fn join(world: &World, id: &str) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -251,12 +251,12 @@ impl FakeNode {
             "node_id": id, "name": format!("name-of-{id}"), "type": "server", "cpu_threads": 8, "slots": 4,
             "engines": ["ffmpeg", "gstreamer"], "ram_total_bytes": 1_u64 << 34,
         });
-        let admin = world.client(MASTER);
+        let admin = world.client(Some(MASTER));
         let joined: Joined = runtime
             .block_on(admin.order(Method::POST, &["nodes", "register"], Some(&body)))
             .unwrap();
         Self {
-            client: world.client(&joined.node_key.unwrap()),
+            client: world.client(joined.node_key.as_deref()),
             runtime,
             id: id.to_owned(),
         }
@@ -270,7 +270,7 @@ impl FakeNode {
     }
 
     /// Waits for one job.
-    pub fn claim(&self) -> Grant {
+    pub(crate) fn claim(&self) -> Grant {
         let claim_id = ffrtmp_cli::client::new_key();
         let body = json!({"claim_id": claim_id, "max": 1, "wait_sec": 30});
         let mut answer: ClaimResponse = self.order("claim", &body);
@@ -287,7 +287,7 @@ impl FakeNode {
     }
 
     /// Says that it runs, and how far it is.
-    pub fn start(&self, grant: &Grant, percent: f32) {
+    pub(crate) fn start(&self, grant: &Grant, percent: f32) {
         self.report(
             grant,
             serde_json::from_value(json!({"event": "started", "pid": 4242, "engine": "ffmpeg"})).unwrap(),
@@ -306,7 +306,7 @@ impl FakeNode {
     }
 
     /// Says that it is done.
-    pub fn complete(&self, grant: &Grant) {
+    pub(crate) fn complete(&self, grant: &Grant) {
         self.report(
             grant,
             AttemptReport::Finished {
@@ -316,7 +316,7 @@ impl FakeNode {
     }
 
     /// Says that ffmpeg failed.
-    pub fn fail(&self, grant: &Grant) {
+    pub(crate) fn fail(&self, grant: &Grant) {
         let mut result = AttemptResult::new(ResultStatus::Failed);
         result.failure_reason = Some(FailureReason::InputError);
         result.error = Some("moov atom not found".to_owned());
