@@ -117,6 +117,8 @@ impl Failure {
             Self::NotFound(_) => ExitCode::NotFound,
             Self::NotExecutable { .. } => ExitCode::NotExecutable,
             Self::Client(error) => error.exit(),
+            // `run` and `attach` have no status of their own for a wrong command line; see `ExitCode::Usage`.
+            Self::Typed(_) if own == ExitCode::Own => ExitCode::Own,
             Self::Typed(_) => ExitCode::Usage,
             Self::Request(_)
             | Self::NoSuchProcess(_)

@@ -8,6 +8,7 @@ fn ffrtmp(args: &[&str]) -> (i32, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_ffrtmp"))
         .args(args)
         .env_remove("FFRTMP_SOCKET")
+        .env("HOME", "/nonexistent")
         .env("COLUMNS", "110")
         .output()
         .unwrap();
@@ -103,6 +104,25 @@ fn wrong_command_lines_name_the_flag_and_what_it_takes() {
         "explain",
         "rules test /nonexistent.yaml",
         "ps --socket /nonexistent.sock",
+        "ps --output bash",
+        "run --output yaml -- true",
+        "jobs",
+        "jobs submit",
+        "jobs submit --scenario 1080p-h265x --bitrate fast",
+        "jobs submit --scenario 720p-h264 --queue urgent",
+        "jobs submit --scenario 720p-h264 --cpu-limit -1",
+        "jobs submit --scenario 720p-h264 --file a.csv --glob *",
+        "jobs submit --file jobs.txt",
+        "jobs status x",
+        "jobs edit 1",
+        "jobs list --status done",
+        "jobs list --master x",
+        "nodes drain a/b",
+        "keys create ci",
+        "tokens create --expires 5",
+        "config recommend --environment moon",
+        "config recommend --output csv",
+        "login https://localhost:1 --fingerprint abc",
         "bogus",
     ] {
         let args: Vec<String> = shlex::split(line).unwrap();

@@ -15,11 +15,21 @@ use crate::nodes::NodesArgs;
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Scheduler options")]
 pub struct Remote {
-    /// Address of the scheduler [default: MASTER_URL, else the context's, else https://localhost:8080]
-    #[arg(long, global = true, value_name = "URL")]
+    /// Address of the scheduler.
+    #[arg(
+        long,
+        global = true,
+        value_name = "URL",
+        help = "Address of the scheduler [default: MASTER_URL, else the context's, else https://localhost:8080]"
+    )]
     pub master: Option<String>,
-    /// Key to show [default: MASTER_API_KEY, else FFMPEG_RTMP_API_KEY, else the context's]. A flag shows in `ps`
-    #[arg(long, global = true, value_name = "KEY")]
+    /// Key to show.
+    #[arg(
+        long,
+        global = true,
+        value_name = "KEY",
+        help = "Key to show [default: MASTER_API_KEY, else FFMPEG_RTMP_API_KEY, else the context's]. A flag shows in `ps`"
+    )]
     pub api_key: Option<String>,
     /// Authority to trust, a file in PEM [default: the context's, else the system's]
     #[arg(long, global = true, value_name = "PATH")]

@@ -33,7 +33,7 @@ pub struct LoginArgs {
     /// Read the key from this file; - is standard input
     #[arg(long, value_name = "PATH", conflicts_with = "api_key")]
     pub api_key_file: Option<PathBuf>,
-    /// Remember it without a key; --api-key or MASTER_API_KEY gives one each time
+    /// Remember it without a key; --api-key or `MASTER_API_KEY` gives one each time
     #[arg(long, conflicts_with_all = ["api_key", "api_key_file"])]
     pub no_key: bool,
     /// Which key, which file.
@@ -65,6 +65,9 @@ pub async fn login(args: &LoginArgs, output: &mut Output) -> Result<ExitCode, Fa
     } else if args.remote.ca.is_none() {
         // A login says anew whom to trust; what an earlier one said does not count.
         target.ca = None;
+    }
+    if url.scheme() == "http" {
+        output.talk("WARNING: http:// is not encrypted; the key crosses the network in the clear");
     }
     let name = args.name.clone().or_else(|| args.remote.context.clone());
     let name = name.unwrap_or_else(|| url.host_str().unwrap_or("scheduler").to_owned());

@@ -114,7 +114,7 @@ fn battery(root: &Path) -> bool {
 
 /// The first GPU that can compute: NVIDIA's driver names its model; others are known by a render node and their vendor.
 fn gpu(root: &Path) -> Option<String> {
-    for card in entries(&root.join("proc/driver/nvidia/gpus")) {
+    if let Some(card) = entries(&root.join("proc/driver/nvidia/gpus")).first() {
         let information = trimmed(&card.join("information")).unwrap_or_default();
         let model = information.lines().find_map(|line| line.strip_prefix("Model:"));
         return Some(model.map_or("NVIDIA".to_owned(), |model| model.trim().to_owned()));

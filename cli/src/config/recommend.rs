@@ -62,7 +62,7 @@ pub fn of(hardware: &Hardware, environment: Environment) -> (Recommendations, St
     };
     if jobs > cap {
         jobs = cap;
-        rationale.push_str(&format!("; at most {cap} on this sort of machine"));
+        rationale = format!("{rationale}; at most {cap} on this sort of machine");
     }
     match hardware.ram_bytes {
         Some(ram) => {
@@ -70,7 +70,7 @@ pub fn of(hardware: &Hardware, environment: Environment) -> (Recommendations, St
             let fit = free / JOB_BYTES;
             if jobs > fit {
                 jobs = fit;
-                rationale.push_str(&format!("; {fit} fit into memory at 2 GiB a job"));
+                rationale = format!("{rationale}; {fit} fit into memory at 2 GiB a job");
             }
         }
         None => rationale.push_str("; memory is not known and was left out"),

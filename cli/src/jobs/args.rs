@@ -14,9 +14,10 @@ const OUTCOMES: &str =
     "Exit status with --wait or --follow: 0 completed, 10 ended otherwise; see `ffrtmp jobs --help`.";
 /// Printed below the help of `jobs`.
 const AFTER_HELP: &str = "\
-Exit status: 0 done; 1 refused, the message says why; 2 wrong command line, file or context; 5 no scheduler answers, or it
-is not trusted; 6 the key is missing, wrong or may not; 7 no such job; 8 the job's state does not allow it; 9 part of the
-batch was refused; 10 a job that was waited for did not complete; 11 the scheduler is busy or its disk is full.";
+Exit status: 0 done; 1 refused, the message says why; 2 wrong command line, file or context;
+5 no scheduler answers, or it is not trusted; 6 the key is missing, wrong or may not; 7 no such job;
+8 the job's state does not allow it; 9 part of the batch was refused; 10 a job that was waited for did
+not complete; 11 the scheduler is busy or its disk is full; 130 Ctrl-C ended the waiting, not the job.";
 
 /// `jobs` and its verbs.
 #[derive(Debug, Args)]
@@ -140,7 +141,7 @@ pub struct JobFlags {
     /// Program: auto, ffmpeg, gstreamer [default: auto]
     #[arg(long, value_name = "ENGINE")]
     pub engine: Option<Engine>,
-    /// Encoder to insist on, for instance h264_nvenc
+    /// Encoder to insist on, for instance `h264_nvenc`
     #[arg(long, value_name = "NAME")]
     pub encoder: Option<String>,
     /// Line to stand in: live, default, batch [default: default]
@@ -202,7 +203,7 @@ pub struct StatusArgs {
 /// Flags of `list`.
 #[derive(Debug, Default, Args)]
 pub struct ListArgs {
-    /// In one of these states: queued, assigned, running, retrying, timed_out, completed, failed, canceled, rejected
+    /// In one of these states: queued, assigned, running, retrying, `timed_out`, completed, failed, canceled, rejected
     #[arg(long, value_name = "STATE", value_delimiter = ',', value_parser = state)]
     pub status: Vec<JobState>,
     /// In this queue

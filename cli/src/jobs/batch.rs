@@ -68,7 +68,7 @@ pub fn items(args: &SubmitArgs) -> Result<Vec<Item>, Failure> {
         (None, Some(pattern)) => of_pattern(args, pattern, &mut faults)?,
         (None, None) => {
             let job = checked(of_flags(args)).map_err(|errors| {
-                let told: Vec<_> = errors.into_iter().map(super::request::as_flag).collect();
+                let told: Vec<_> = errors.iter().map(super::request::as_flag).collect();
                 Failure::Typed(told.join("\n"))
             })?;
             vec![Item {
@@ -96,11 +96,12 @@ pub fn items(args: &SubmitArgs) -> Result<Vec<Item>, Failure> {
 /// The first faults; a wrong column makes one a line.
 fn shortened(faults: &[String]) -> String {
     const SHOWN: usize = 20;
-    let mut text = faults.iter().take(SHOWN).cloned().collect::<Vec<_>>().join("\n");
-    if faults.len() > SHOWN {
-        text.push_str(&format!("\n(and {} more)", faults.len() - SHOWN));
+    let shown: Vec<&str> = faults.iter().take(SHOWN).map(String::as_str).collect();
+    let text = shown.join("\n");
+    match faults.len().saturating_sub(SHOWN) {
+        0 => text,
+        more => format!("{text}\n(and {more} more)"),
     }
-    text
 }
 
 fn keep(

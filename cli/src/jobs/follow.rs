@@ -79,25 +79,26 @@ pub(super) async fn follow(
 
 /// The bar, or where nobody sees one, a line when something changed.
 fn say(job: &Job, progress: &Progress, said: &mut String, output: &mut Output) {
-    let detail = job.progress_detail.as_ref();
-    let mut text = job.status.to_string();
-    if let Some(node) = &job.node_id {
-        text.push_str(&format!(" on {node}"));
-    }
-    let mut more = String::new();
-    if let Some(speed) = detail.and_then(|detail| detail.speed) {
-        more.push_str(&format!(", {speed:.1}x"));
-    }
-    if let Some(left) = detail.and_then(|detail| detail.eta_sec) {
-        let left = Duration::try_from_secs_f64(left).unwrap_or_default();
-        more.push_str(&format!(", {} left", crate::output::age(left)));
-    }
-    if let Some(percent) = job.progress {
+    let on = job
+        .node_id
+        .as_ref()
+        .map_or(String::new(), |node| format!(" on {node}"));
+    // Tens only: a line for each percent would be a hundred.
+    let tens = job.progress.map_or(String::new(), |percent| {
         progress.at(percent.clamp(0.0, 100.0) as u64);
-        text.push_str(&format!(", {:.0}%", (percent / 10.0).floor() * 10.0));
-    }
+        format!(", {:.0}%", (percent / 10.0).floor() * 10.0)
+    });
+    let text = format!("{}{on}{tens}", job.status);
+    let detail = job.progress_detail.clone().unwrap_or_default();
+    let speed = detail
+        .speed
+        .map_or(String::new(), |speed| format!(", {speed:.1}x"));
+    let left = detail.eta_sec.map_or(String::new(), |left| {
+        let left = Duration::try_from_secs_f64(left).unwrap_or_default();
+        format!(", {} left", crate::output::age(left))
+    });
     if progress.visible() {
-        progress.say(&format!("{}{more}", job.status));
+        progress.say(&format!("{}{speed}{left}", job.status));
     } else if *said != text {
         output.talk(&format!("Job {}: {text}", job.sequence_number));
         *said = text;

@@ -121,7 +121,7 @@ pub fn checked(job: Map<String, Value>) -> Result<JobRequest, Vec<FieldError>> {
 }
 
 /// How an error of a field is told to somebody who typed a flag.
-pub fn as_flag(error: FieldError) -> String {
+pub fn as_flag(error: &FieldError) -> String {
     let flag = match error.field.as_str() {
         "scenario" => "--scenario",
         "parameters.duration" => "--duration",
@@ -189,7 +189,7 @@ mod tests {
             ),
         ] {
             let errors = checked(object(job)).unwrap_err();
-            let text = as_flag(errors.into_iter().next().unwrap());
+            let text = as_flag(&errors[0]);
             assert!(text.starts_with(flag), "{text}");
         }
     }

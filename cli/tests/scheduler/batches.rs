@@ -5,10 +5,10 @@ use crate::world::World;
 #[test]
 fn a_batch_of_thousands_is_taken_once_however_often_it_is_sent() {
     let world = World::new();
-    let mut csv = "scenario,duration,queue\n".to_owned();
-    for number in 0..2500 {
-        csv.push_str(&format!("720p-h264,{number},batch\n"));
-    }
+    let rows: Vec<String> = (0..2500)
+        .map(|number| format!("720p-h264,{number},batch\n"))
+        .collect();
+    let csv = format!("scenario,duration,queue\n{}", rows.concat());
     let file = world.file("jobs.csv", &csv);
     let submit = [
         "jobs",
