@@ -200,7 +200,7 @@ impl Output {
             ProgressDrawTarget::hidden()
         };
         let bar = ProgressBar::with_draw_target(Some(length), target).with_prefix(name.to_owned());
-        match ProgressStyle::with_template("{prefix} [{bar:32}] {percent:>3}% {msg}") {
+        match ProgressStyle::with_template("{prefix} [{bar:32}] {msg}") {
             Ok(style) => bar.set_style(style.progress_chars("=> ")),
             Err(error) => debug_assert!(false, "{error}"),
         }

@@ -83,9 +83,13 @@ fn say(job: &Job, progress: &Progress, said: &mut String, output: &mut Output) {
         .node_id
         .as_ref()
         .map_or(String::new(), |node| format!(" on {node}"));
+    // A try that begins anew, or says nothing, has no length to show.
+    progress.at(job.progress.map_or(0, |percent| percent.clamp(0.0, 100.0) as u64));
+    let percent = job
+        .progress
+        .map_or(String::new(), |percent| format!("{percent:.0}% "));
     // Tens only: a line for each percent would be a hundred.
     let tens = job.progress.map_or(String::new(), |percent| {
-        progress.at(percent.clamp(0.0, 100.0) as u64);
         format!(", {:.0}%", (percent / 10.0).floor() * 10.0)
     });
     let text = format!("{}{on}{tens}", job.status);
@@ -98,7 +102,7 @@ fn say(job: &Job, progress: &Progress, said: &mut String, output: &mut Output) {
         format!(", {} left", crate::output::age(left))
     });
     if progress.visible() {
-        progress.say(&format!("{}{speed}{left}", job.status));
+        progress.say(&format!("{percent}{}{speed}{left}", job.status));
     } else if *said != text {
         output.talk(&format!("Job {}: {text}", job.sequence_number));
         *said = text;
@@ -149,6 +153,7 @@ pub(super) async fn all(
         }
         if let Some(progress) = &progress {
             progress.at((total - waiting.len()) as u64);
+            progress.say(&format!("{} of {total}", total - waiting.len()));
         }
     }
     if let Some(progress) = progress {

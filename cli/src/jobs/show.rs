@@ -206,7 +206,7 @@ fn sla(job: &Job) -> String {
         None => "not counted",
     };
     match &job.platform_sla_reason {
-        Some(reason) => format!("{verdict} ({})", harmless(reason)),
-        None => verdict.to_owned(),
+        Some(reason) if reason != verdict => format!("{verdict} ({})", harmless(reason)),
+        _ => verdict.to_owned(),
     }
 }

@@ -171,6 +171,7 @@ async fn send(
         let pairs = places.into_iter().zip(answer.items);
         done.extend(pairs.map(|(place, outcome)| Done { place, outcome }));
         progress.at(done.len() as u64);
+        progress.say(&done.len().to_string());
     }
     progress.finish();
     Ok(())
