@@ -21,6 +21,7 @@ mod report;
 mod request;
 mod scenario;
 mod state;
+mod whoami;
 
 pub use access::{
     BackupDone, BackupRequest, CaView, CertificateIssued, CertificateRequest, Health, JobActed, JobLogs,
@@ -49,3 +50,4 @@ pub use report::{Energy, LimitOutcome, LimitsReport, PlacementReport, Report};
 pub use request::{BatchRequest, JobRequest, Needs};
 pub use scenario::{Codec, HARDWARE, Scenario, bitrate};
 pub use state::{AttemptEnd, AttemptPhase, FailureReason, JobState, NodeStatus};
+pub use whoami::{CallerKind, WhoAmI};

@@ -16,6 +16,7 @@ mod route;
 mod server;
 mod submit;
 mod upkeep;
+mod whoami;
 
 use std::sync::{Arc, OnceLock};
 
@@ -99,6 +100,7 @@ fn routes() -> Vec<Route> {
     all.extend(nodes::routes());
     all.extend(access::routes());
     all.extend(upkeep::routes());
+    all.extend(whoami::routes());
     all.push(
         Route::new(
             Method::GET,
