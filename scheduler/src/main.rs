@@ -81,7 +81,9 @@ fn obey(command: &Command, config: &Config) -> ExitCode {
             Err(error) => complain(&error, FAILED),
         },
         Command::RotateCa { forget_old } => match Security::rotate_ca(config, *forget_old) {
-            Ok(fingerprint) => say(&format!("{fingerprint}\nin force when the scheduler is started next")),
+            Ok(fingerprint) => say(&format!(
+                "{fingerprint}\nin force when the scheduler is started next"
+            )),
             Err(error) => complain(&error, FAILED),
         },
     }

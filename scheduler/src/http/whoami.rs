@@ -31,9 +31,7 @@ async fn whoami(State(app): State<App>, Extension(identity): Extension<Identity>
     let (kind, id, name, scopes) = match identity {
         Identity::Anyone => (CallerKind::Anyone, None, None, all()),
         Identity::Master => (CallerKind::Master, None, None, all()),
-        Identity::Key {
-            id, name, scopes, ..
-        } => (CallerKind::Key, Some(id), Some(name), scopes),
+        Identity::Key { id, name, scopes, .. } => (CallerKind::Key, Some(id), Some(name), scopes),
         Identity::Node { node } => (CallerKind::Node, Some(node), None, BTreeSet::new()),
         Identity::Ticket { id } => (CallerKind::Token, Some(id), None, BTreeSet::new()),
     };
