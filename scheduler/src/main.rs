@@ -10,7 +10,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use ffrtmp_scheduler::config::{self, Args, Command, Config, ConfigError};
-use ffrtmp_scheduler::daemon::{self, DaemonError};
+use ffrtmp_scheduler::daemon::{self, DaemonError, Signals};
 use ffrtmp_scheduler::security::Security;
 use ffrtmp_scheduler::store::sqlite::{self, OpenError};
 use ffrtmp_scheduler::telemetry::{self, Telemetry};
@@ -116,9 +116,10 @@ fn run(config: &Config, telemetry: &Telemetry) -> Result<(), DaemonError> {
         .build()
         .map_err(DaemonError::Threads)?;
     let ended = runtime.block_on(async {
+        let signals = Signals::register()?;
         let queue = daemon::open_queue(config).await?;
         let running = daemon::start(config, queue).await?;
-        running.until_told(|| telemetry.reopen()).await
+        running.until_told(signals, || telemetry.reopen()).await
     });
     runtime.shutdown_background();
     ended

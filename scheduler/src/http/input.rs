@@ -56,14 +56,27 @@ fn unread(error: &BytesRejection) -> Refused {
     )
 }
 
+/// A body is an object.
+struct Whole<T>(T);
+
+impl<'de, T: serde::Deserialize<'de>> serde::Deserialize<'de> for Whole<T> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        ffrtmp_api::object(deserializer).map(Self)
+    }
+}
+
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Answer<T> {
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
-    let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+    let Whole(value) = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
         let path = error.path().to_string();
         let inner = error.into_inner();
+        let field = if path == "." { "body".to_owned() } else { path };
         if inner.is_data() {
-            let field = if path == "." { "body".to_owned() } else { path };
             return Refused::field(field, inner.to_string());
+        }
+        // A number where a word is due ends the reading like a fault of the JSON; yet the JSON is whole.
+        if serde_json::from_slice::<serde::de::IgnoredAny>(bytes).is_ok() {
+            return Refused::field(field, format!("is of another type than this field takes: {inner}"));
         }
         Refused::field("body", syntax(bytes, &inner))
     })?;

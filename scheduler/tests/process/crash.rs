@@ -67,7 +67,7 @@ async fn kills_at_random_under_load_lose_nothing_that_was_acknowledged() {
 }
 
 /// Every acknowledged job is there.
-fn kept(known: &HashMap<String, String>, rows: &Rows) {
+pub(crate) fn kept(known: &HashMap<String, String>, rows: &Rows) {
     let lost: Vec<_> = known.iter().filter(|(_, id)| !rows.contains_key(*id)).collect();
     assert!(
         lost.is_empty(),

@@ -42,6 +42,7 @@ pub(crate) struct Farm {
     pub(crate) ledger: Arc<Ledger>,
     place: watch::Sender<Place>,
     stop: Arc<AtomicBool>,
+    bad_disk: Arc<AtomicBool>,
     tasks: JoinSet<()>,
 }
 
@@ -51,6 +52,7 @@ struct Someone {
     ledger: Arc<Ledger>,
     place: watch::Receiver<Place>,
     stop: Arc<AtomicBool>,
+    bad_disk: Arc<AtomicBool>,
 }
 
 /// The id as the database has it.
@@ -66,12 +68,14 @@ impl Farm {
             ledger: Arc::default(),
             place,
             stop: Arc::default(),
+            bad_disk: Arc::default(),
             tasks: JoinSet::new(),
         };
         let someone = Someone {
             ledger: Arc::clone(&farm.ledger),
             place: receiver,
             stop: Arc::clone(&farm.stop),
+            bad_disk: Arc::clone(&farm.bad_disk),
         };
         for number in 0..clients {
             farm.tasks.spawn(someone.clone().submit(number));
@@ -87,6 +91,12 @@ impl Farm {
         farm.tasks.spawn(someone.cancel());
         farm.moved(Some(server));
         farm
+    }
+
+    /// The disk will fail under the scheduler, which then answers 5xx: no acknowledgement, and no fault of its own.
+    pub(crate) fn on_a_bad_disk(self) -> Self {
+        self.bad_disk.store(true, Ordering::SeqCst);
+        self
     }
 
     /// Tells everybody where the scheduler is.
@@ -108,6 +118,11 @@ impl Farm {
 impl Someone {
     fn stopped(&self) -> bool {
         self.stop.load(Ordering::SeqCst)
+    }
+
+    /// Whether this status is no answer.
+    fn again(&self, status: u16) -> bool {
+        status == 503 || (status >= 500 && self.bad_disk.load(Ordering::SeqCst))
     }
 
     /// Sends until there is an answer, through every death of the scheduler.
@@ -138,7 +153,7 @@ impl Someone {
             let status = answer.status().as_u16();
             // A head without a body is no acknowledgement.
             match answer.json().await {
-                Ok(value) if status != 503 => return (status, value),
+                Ok(value) if !self.again(status) => return (status, value),
                 _ => tokio::time::sleep(Duration::from_millis(5)).await,
             }
         }

@@ -9,7 +9,11 @@
 )]
 
 mod audit;
+mod bad;
 mod crash;
+mod disk;
+mod drive;
 mod farm;
+mod power;
 mod server;
 mod upkeep;

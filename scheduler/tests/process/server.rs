@@ -43,24 +43,34 @@ pub(crate) fn client(ca_pem: &[u8], identity: Option<&str>) -> Client {
 
 /// A directory with a configuration, over several starts.
 pub(crate) struct Place {
-    pub(crate) directory: tempfile::TempDir,
+    directory: PathBuf,
     config: String,
+    _own: Option<tempfile::TempDir>,
 }
 
 impl Place {
     /// With these lines of configuration beyond the usual.
     pub(crate) fn new(more: &str) -> Self {
+        let own = tempfile::tempdir().unwrap();
+        let mut place = Self::at(own.path().to_owned(), more);
+        place._own = Some(own);
+        place
+    }
+
+    /// The same in a directory that is there.
+    pub(crate) fn at(directory: PathBuf, more: &str) -> Self {
         let config = format!(
             "listen: 127.0.0.1:0\nmetrics: {{enabled: false}}\naccess: {{per_address: 0, per_key: 0}}\n{more}"
         );
         Self {
-            directory: tempfile::tempdir().unwrap(),
+            directory,
             config,
+            _own: None,
         }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
-        self.directory.path().join(name)
+        self.directory.join(name)
     }
 
     pub(crate) fn database(&self) -> PathBuf {
