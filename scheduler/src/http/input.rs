@@ -132,13 +132,17 @@ impl<S: Send + Sync> FromRequestParts<S> for Query {
     type Rejection = Refused;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refused> {
-        let text = parts.uri.query().unwrap_or_default();
-        let pairs = form_urlencoded::parse(text.as_bytes()).into_owned().collect();
-        Ok(Self { pairs })
+        Ok(Self::of(parts.uri.query().unwrap_or_default()))
     }
 }
 
 impl Query {
+    /// Of what stands behind the question mark.
+    pub(super) fn of(text: &str) -> Self {
+        let pairs = form_urlencoded::parse(text.as_bytes()).into_owned().collect();
+        Self { pairs }
+    }
+
     /// Takes a parameter out, under any of its names. Twice is refused.
     pub(super) fn text(&mut self, names: &[&str]) -> Answer<Option<String>> {
         let mut found = Vec::new();

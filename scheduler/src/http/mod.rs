@@ -36,6 +36,7 @@ use crate::security::scope::Need;
 use crate::store::Store;
 use guard::Door;
 pub use health::Disk;
+pub use jobs::filter;
 pub(crate) use health::probes;
 use problem::Refused;
 use route::Route;

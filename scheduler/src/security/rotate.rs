@@ -8,7 +8,7 @@
 //! written, and [`finish`] completes what was cut off.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::ca::{Authority, CaError};
 use super::file::{self, FileError};
@@ -58,7 +58,7 @@ pub(super) fn finish(directory: &Path) -> Result<(), CaError> {
     Ok(remove(&at(NEXT.1))?)
 }
 
-fn prepend(path: &PathBuf, pem: &str) -> Result<(), FileError> {
+fn prepend(path: &Path, pem: &str) -> Result<(), FileError> {
     let rest = file::read(path)?.unwrap_or_default();
     // A rotation that was cut off may have written it already.
     if rest.starts_with(pem.as_bytes()) {

@@ -17,7 +17,7 @@ use fuser::{
 use crate::disk::{Content, Disk, Node, Trouble};
 
 /// Nothing changes behind the kernel's back.
-const TTL: Duration = Duration::from_secs(3600);
+const TTL: Duration = Duration::from_hours(1);
 /// Set in the process that has the namespace.
 const INSIDE: &str = "FFRTMP_TEST_MOUNTS";
 

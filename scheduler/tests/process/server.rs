@@ -16,7 +16,7 @@ use serde_json::Value;
 /// The key that may do everything.
 pub(crate) const MASTER: &str = "a-master-key-of-the-operator";
 /// Longest time until a scheduler serves; a loaded machine is slow.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 /// Lines of its log that are kept for a failure's message.
 const LINES: usize = 200;
 
@@ -52,9 +52,11 @@ impl Place {
     /// With these lines of configuration beyond the usual.
     pub(crate) fn new(more: &str) -> Self {
         let own = tempfile::tempdir().unwrap();
-        let mut place = Self::at(own.path().to_owned(), more);
-        place._own = Some(own);
-        place
+        Self {
+            directory: own.path().to_owned(),
+            _own: Some(own),
+            ..Self::at(PathBuf::new(), more)
+        }
     }
 
     /// The same in a directory that is there.
