@@ -7,6 +7,7 @@
 pub mod config;
 pub mod core;
 pub mod daemon;
+mod directory;
 pub mod http;
 pub mod metrics;
 pub mod security;

@@ -9,10 +9,10 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
-use ffrtmp_scheduler::config::{self, Args, Config, ConfigError};
-use ffrtmp_scheduler::daemon::{self, DaemonError};
+use ffrtmp_scheduler::config::{self, Args, Command, Config, ConfigError};
+use ffrtmp_scheduler::daemon::{self, DaemonError, Signals};
 use ffrtmp_scheduler::security::Security;
-use ffrtmp_scheduler::store::sqlite::OpenError;
+use ffrtmp_scheduler::store::sqlite::{self, OpenError};
 use ffrtmp_scheduler::telemetry::{self, Telemetry};
 
 /// Exit code when the daemon could not start, or broke.
@@ -28,6 +28,7 @@ fn main() -> ExitCode {
         return say(&format!("{:#}", config::schema()));
     }
     let (check, generate) = (args.check, args.generate_cert == Some(true));
+    let command = args.command.clone();
     let named = args.config.clone();
     let config = match load(named.as_deref()) {
         Ok(config) => args.over(config, |name| std::env::var(name).ok()),
@@ -42,6 +43,9 @@ fn main() -> ExitCode {
             Err(error) => complain(&error, FAILED),
         };
     }
+    if let Some(command) = command {
+        return obey(&command, &config);
+    }
     let telemetry = match telemetry::start(&config) {
         Ok(telemetry) => telemetry,
         Err(error) => return complain(&error, FAILED),
@@ -52,6 +56,36 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error @ DaemonError::Database(OpenError::Held(_))) => complain(&error, ANOTHER),
         Err(error) => complain(&error, FAILED),
+    }
+}
+
+/// Does one thing and ends.
+fn obey(command: &Command, config: &Config) -> ExitCode {
+    match command {
+        Command::Backup { to } => match sqlite::backup(&config.database, to) {
+            Ok(bytes) => say(&format!("{} ({bytes} bytes)", to.display())),
+            Err(error) => complain(&error, FAILED),
+        },
+        Command::Restore { from } => match sqlite::restore(from, &config.database) {
+            Ok(None) => say(&format!("restored {}", config.database.display())),
+            Ok(Some(kept)) => say(&format!(
+                "restored {}; what was there is {}",
+                config.database.display(),
+                kept.display()
+            )),
+            Err(error @ OpenError::Held(_)) => complain(&error, ANOTHER),
+            Err(error) => complain(&error, FAILED),
+        },
+        Command::Fingerprint => match Security::fingerprint(config) {
+            Ok(fingerprint) => say(&fingerprint),
+            Err(error) => complain(&error, FAILED),
+        },
+        Command::RotateCa { forget_old } => match Security::rotate_ca(config, *forget_old) {
+            Ok(fingerprint) => say(&format!(
+                "{fingerprint}\nin force when the scheduler is started next"
+            )),
+            Err(error) => complain(&error, FAILED),
+        },
     }
 }
 
@@ -82,9 +116,10 @@ fn run(config: &Config, telemetry: &Telemetry) -> Result<(), DaemonError> {
         .build()
         .map_err(DaemonError::Threads)?;
     let ended = runtime.block_on(async {
+        let signals = Signals::register()?;
         let queue = daemon::open_queue(config).await?;
         let running = daemon::start(config, queue).await?;
-        running.until_told(|| telemetry.reopen()).await
+        running.until_told(signals, || telemetry.reopen()).await
     });
     runtime.shutdown_background();
     ended

@@ -5,7 +5,7 @@ use std::io::{IsTerminal, Read};
 use std::path::PathBuf;
 
 use clap::Args;
-use ffrtmp_api::{ErrorCode, Health, Stats};
+use ffrtmp_api::{ErrorCode, Scope, WhoAmI};
 use serde_json::json;
 
 use super::args::Remote;
@@ -16,7 +16,7 @@ use super::{Client, is_refusal, trust};
 use crate::args::Format;
 use crate::exit::ExitCode;
 use crate::failure::Failure;
-use crate::output::{Output, Rows};
+use crate::output::{Output, Rows, harmless, or_dash, second};
 
 /// Flags of `login`.
 #[derive(Debug, Args)]
@@ -72,10 +72,8 @@ pub async fn login(args: &LoginArgs, output: &mut Output) -> Result<ExitCode, Fa
     let name = args.name.clone().or_else(|| args.remote.context.clone());
     let name = name.unwrap_or_else(|| url.host_str().unwrap_or("scheduler").to_owned());
     let client = Client::of(target.clone())?;
-    match client.get::<Stats>(&["queues"], &[]).await {
+    match client.get::<WhoAmI>(&["whoami"], &[]).await {
         Ok(_) => {}
-        // The key is known, and may only submit.
-        Err(error) if is_refusal(&error, ErrorCode::Forbidden) => {}
         Err(error) if target.key.is_none() && is_refusal(&error, ErrorCode::Unauthorized) => {
             output.talk("No key is remembered; give one by --api-key or MASTER_API_KEY with each command");
         }
@@ -125,49 +123,55 @@ fn key_from_file(args: &LoginArgs) -> Result<Option<String>, ClientError> {
     Ok(Some(key))
 }
 
-/// Says which scheduler is meant, and whether the key is taken.
+/// Says which scheduler is meant, and who we are to it.
 pub async fn whoami(remote: &Remote, output: &mut Output) -> Result<ExitCode, Failure> {
     let client = Client::open(remote)?;
-    let health = client.get::<Health>(&["healthz"], &[]).await?;
-    let taken = match client.get::<Stats>(&["queues"], &[]).await {
-        Ok(_) => Ok("taken"),
-        Err(error) if is_refusal(&error, ErrorCode::Forbidden) => Ok("taken, without the scope read"),
+    let target = client.target();
+    let who = match client.get::<WhoAmI>(&["whoami"], &[]).await {
+        Ok(who) => Ok(who),
+        // Which key was refused is what somebody asks here for.
         Err(error) if is_refusal(&error, ErrorCode::Unauthorized) => Err(error),
         Err(error) => return Err(error.into()),
     };
-    let word = taken.as_ref().map_or("refused", |word| *word);
-    let target = client.target();
-    let fingerprint = target.ca.as_deref().map(trust::fingerprint).transpose()?;
+    let trusted = target.ca.as_deref().map(trust::fingerprint).transpose()?;
     if output.format() == Format::Json {
         output.json(&json!({
             "url": target.shown(), "url_from": target.url_from, "context": target.context,
-            "key_from": target.key_from, "key": word, "ca_from": target.ca_from,
-            "ca_fingerprint": fingerprint, "health": health.status,
+            "key_from": target.key_from, "ca_from": target.ca_from, "ca_fingerprint": trusted,
+            "caller": who.as_ref().ok(),
         }))?;
     } else {
-        let dash = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
-        let mut rows = Rows::new(&["FIELD", "VALUE"]);
-        for (field, value) in [
-            (
-                "Scheduler",
-                format!("{} (from {})", target.shown(), target.url_from),
-            ),
-            ("Context", dash(&target.context)),
-            ("Health", health.status),
-            (
-                "Authority",
-                target
-                    .ca_from
-                    .clone()
-                    .unwrap_or_else(|| "those of the system".to_owned()),
-            ),
-            ("Fingerprint", dash(&fingerprint)),
-            ("Key from", dash(&target.key_from)),
-            ("Key", word.to_owned()),
-        ] {
-            rows.push(vec![field.to_owned(), value]);
-        }
-        output.rows(&rows)?;
+        output.rows(&described(target, trusted, who.as_ref().ok()))?;
     }
-    taken.map(|_| ExitCode::Success).map_err(Failure::from)
+    who.map(|_| ExitCode::Success).map_err(Failure::from)
+}
+
+fn described(target: &Target, trusted: Option<String>, who: Option<&WhoAmI>) -> Rows {
+    let dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
+    let mut rows = Rows::new(&["FIELD", "VALUE"]);
+    let mut put = |field: &str, value: String| rows.push(vec![field.to_owned(), value]);
+    put(
+        "Scheduler",
+        format!("{} (from {})", target.shown(), target.url_from),
+    );
+    put("Context", dash(target.context.clone()));
+    let system = || "those of the system".to_owned();
+    put("Authority from", target.ca_from.clone().unwrap_or_else(system));
+    put("Fingerprint", dash(trusted));
+    put("Key from", dash(target.key_from.clone()));
+    let Some(who) = who else {
+        put("Key", "refused".to_owned());
+        return rows;
+    };
+    put("Version", harmless(&who.server_version));
+    put("Caller", who.kind.to_string());
+    put("Key", dash(who.id.clone()));
+    put("Name", or_dash(who.name.as_deref(), harmless));
+    let scopes: Vec<&str> = who.scopes.iter().copied().map(Scope::as_str).collect();
+    put(
+        "Scopes",
+        dash(Some(scopes.join(", ")).filter(|text| !text.is_empty())),
+    );
+    put("Expires", or_dash(who.expires_at, second));
+    rows
 }

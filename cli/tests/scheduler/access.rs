@@ -116,14 +116,21 @@ fn contexts_are_listed_chosen_and_forgotten_without_showing_a_key() {
     let who = world.run(&["whoami", "-o", "json"]).ends(0);
     assert!(!who.out.contains(MASTER));
     assert_eq!(
-        (who.json()["key"].as_str(), who.json()["key_from"].as_str()),
-        (Some("taken"), Some("context test"))
+        (
+            who.json()["caller"]["kind"].as_str(),
+            who.json()["key_from"].as_str()
+        ),
+        (Some("master"), Some("context test"))
     );
     world
         .run(&["context", "use", "nope"])
         .ends(2)
         .says(&["known are: test"]);
-    world.run(&["whoami", "--api-key", "wrong"]).ends(6);
+    let who = world.run(&["whoami", "--api-key", "wrong"]).ends(6);
+    assert!(
+        who.out.contains("--api-key") && who.out.contains("refused"),
+        "{who:?}"
+    );
     world.run(&["context", "remove", "test"]).ends(0);
     assert_eq!(
         world
@@ -149,6 +156,8 @@ fn a_key_may_do_what_its_scopes_say_until_it_ends() {
         .ends(0)
         .json();
     let (id, key) = (made["id"].as_str().unwrap(), made["key"].as_str().unwrap());
+    let who = world.run(&["whoami", "--api-key", key]).ends(0).out;
+    assert!(who.contains("ci") && who.contains("submit, read"), "{who}");
     let submit = ["jobs", "submit", "--scenario", "720p-h264", "--api-key", key];
     world.run(&submit).ends(0);
     world

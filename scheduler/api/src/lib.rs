@@ -13,6 +13,7 @@ mod intent;
 mod job;
 mod limits;
 mod node;
+mod object;
 mod outcome;
 mod page;
 mod problem;
@@ -21,6 +22,7 @@ mod report;
 mod request;
 mod scenario;
 mod state;
+mod whoami;
 
 pub use access::{
     BackupDone, BackupRequest, CaView, CertificateIssued, CertificateRequest, Health, JobActed, JobLogs,
@@ -41,6 +43,7 @@ pub use intent::Intent;
 pub use job::{BatchResponse, ItemOutcome, Job, JobEdit, JobEvent, JobList, StateTransition};
 pub use limits::{CpuMax, IoClass, IoPriority, LimitError, Limits};
 pub use node::{BlockedClass, Node, NodeInfo, NodeIntent};
+pub use object::object;
 pub use outcome::{ExitReason, OomScope, Sender, SlaVerdict, Usage};
 pub use page::{Cursor, CursorError, JobFilter, Paging};
 pub use problem::{ErrorCode, FieldError, Problem, StaleAdvice};
@@ -49,3 +52,4 @@ pub use report::{Energy, LimitOutcome, LimitsReport, PlacementReport, Report};
 pub use request::{BatchRequest, JobRequest, Needs};
 pub use scenario::{Codec, HARDWARE, Scenario, bitrate};
 pub use state::{AttemptEnd, AttemptPhase, FailureReason, JobState, NodeStatus};
+pub use whoami::{CallerKind, WhoAmI};

@@ -38,11 +38,13 @@ pub struct JobRequest {
     /// checked; the node checks the rest.
     pub parameters: BTreeMap<String, serde_json::Value>,
     /// Limits of the job.
+    #[serde(deserialize_with = "crate::object")]
     pub resource_limits: ResourceLimits,
     /// Kept for the predecessor's clients; constraints count whether it is there or not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub wrapper_enabled: Option<bool>,
     /// More limits of the job; where both name one, these win.
+    #[serde(deserialize_with = "crate::object")]
     pub wrapper_constraints: WrapperConstraints,
     /// Tenant the job belongs to; its running cap counts it.
     #[serde(alias = "tenant", skip_serializing_if = "Option::is_none")]

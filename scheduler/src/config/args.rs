@@ -5,9 +5,34 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
 
 use super::{ClientCerts, Config, LogDirectory, LogLevel, Secret, host_name};
+
+/// What to do instead of serving.
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
+pub enum Command {
+    /// Copy the database (--db) to a new file, whether a scheduler runs or not
+    Backup {
+        /// The copy; a name that is not taken
+        #[arg(value_name = "FILE")]
+        to: PathBuf,
+    },
+    /// Put a backup in the database's place (--db). No scheduler may run; what was there is kept beside it
+    Restore {
+        /// A copy that `backup` made
+        #[arg(value_name = "FILE")]
+        from: PathBuf,
+    },
+    /// Print the fingerprint of the scheduler's CA, for `ffrtmp login URL --fingerprint`
+    Fingerprint,
+    /// Make a new CA and key, in force at the next start. Who trusts the old one goes on trusting
+    RotateCa {
+        /// Forget the CAs before this one instead: who trusts only them is locked out at the next start
+        #[arg(long)]
+        forget_old: bool,
+    },
+}
 
 /// Central scheduler: keeps a durable queue of transcoding jobs and hands them to nodes
 #[derive(Debug, Default, Parser)]
@@ -18,8 +43,11 @@ use super::{ClientCerts, Config, LogDirectory, LogLevel, Secret, host_name};
                   stop, 1 failed, 2 wrong arguments, 3 the database is in use, 4 configuration wrong."
 )]
 pub struct Args {
+    /// What to do; without a word, serve
+    #[command(subcommand)]
+    pub command: Option<Command>,
     /// Configuration file [default: /etc/ffrtmp/scheduler.yaml, if it exists]
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", global = true)]
     pub config: Option<PathBuf>,
     /// Port of the API [default: 8080]
     #[arg(long, value_name = "PORT")]
@@ -34,7 +62,7 @@ pub struct Args {
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     open_api: Option<bool>,
     /// Database [default: master.db]
-    #[arg(long, value_name = "PATH", value_parser = database)]
+    #[arg(long, value_name = "PATH", value_parser = database, global = true)]
     db: Option<PathBuf>,
     /// Only sqlite
     #[arg(long, value_name = "TYPE", value_parser = database_type, env = "DATABASE_TYPE")]
@@ -43,7 +71,7 @@ pub struct Args {
     #[arg(long, value_name = "DSN", value_parser = database_dsn, env = "DATABASE_DSN", hide_env_values = true)]
     db_dsn: Option<()>,
     /// Directory of certificates, keys and the audit log [default: the database's path, ending in .d]
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", global = true)]
     state_dir: Option<PathBuf>,
     /// Encrypt [default: true]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]

@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-pub use args::Args;
+pub use args::{Args, Command};
 use check::Checker;
 pub use error::{ConfigError, Problem};
 use raw::RawConfig;

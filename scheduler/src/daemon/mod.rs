@@ -260,23 +260,39 @@ fn refresh(security: &Security) {
     }
 }
 
+/// The signals that matter. Made before [`start`], so that one that comes early is not missed, let alone fatal.
+#[derive(Debug)]
+pub struct Signals {
+    hangup: Signal,
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    /// Receives them from now on.
+    pub fn register() -> Result<Self, DaemonError> {
+        let register = |kind| signal(kind).map_err(DaemonError::Signals);
+        Ok(Self {
+            hangup: register(SignalKind::hangup())?,
+            terminate: register(SignalKind::terminate())?,
+            interrupt: register(SignalKind::interrupt())?,
+        })
+    }
+}
+
 impl Running {
     /// Serves until SIGTERM or SIGINT. SIGHUP takes up changed certificates and keys and opens the logs anew; `on_hangup`
     /// is called with it.
-    pub async fn until_told(mut self, on_hangup: impl Fn()) -> Result<(), DaemonError> {
-        let register = |kind| signal(kind).map_err(DaemonError::Signals);
-        let mut hangup: Signal = register(SignalKind::hangup())?;
-        let mut terminate = register(SignalKind::terminate())?;
-        let mut interrupt = register(SignalKind::interrupt())?;
+    pub async fn until_told(mut self, mut signals: Signals, on_hangup: impl Fn()) -> Result<(), DaemonError> {
         notify(&[NotifyState::Ready, NotifyState::Status("serving")]);
         let why = loop {
             tokio::select! {
-                _ = hangup.recv() => {
+                _ = signals.hangup.recv() => {
                     self.on_hangup().await?;
                     on_hangup();
                 }
-                _ = terminate.recv() => break "SIGTERM",
-                _ = interrupt.recv() => break "SIGINT",
+                _ = signals.terminate.recv() => break "SIGTERM",
+                _ = signals.interrupt.recv() => break "SIGINT",
                 ended = &mut self.api_task => {
                     let error = match ended? {
                         Ok(()) => std::io::Error::other("nobody told it to"),

@@ -353,6 +353,44 @@ async fn keys_do_what_their_scopes_say_rotate_and_end() {
 }
 
 #[tokio::test]
+async fn whoami_tells_every_kind_of_caller_what_it_is_and_nobody_without_a_key() {
+    let w = World::new(|_| {}).await;
+    assert_eq!(told(w.ask(Method::GET, "/whoami", None)).await.0, 401);
+    let (_, master) = w.get("/api/v1/whoami").await;
+    assert_eq!(
+        (&master["kind"], &master["scopes"], &master["id"]),
+        (
+            &json!("master"),
+            &json!(["submit", "read", "operate", "admin"]),
+            &Value::Null
+        )
+    );
+    assert_eq!(
+        master["ca_fingerprint"],
+        w.running().security.authority.fingerprint()
+    );
+    let body = json!({"name": "ci", "scopes": ["submit"], "expires_in_sec": 60});
+    let (_, made) = w.post("/keys", &body).await;
+    let (_, token) = w.post("/tokens", &json!({})).await;
+    let (_, joined) = w
+        .post("/nodes/register", &json!({"address": "a", "node_id": "n1"}))
+        .await;
+    for (key, kind, id, scopes) in [
+        (&made["key"], "key", &made["id"], json!(["submit"])),
+        (&token["token"], "token", &token["id"], json!([])),
+        (&joined["node_key"], "node", &json!("n1"), json!([])),
+    ] {
+        let (status, who) = told(w.ask(Method::GET, "/whoami", key.as_str())).await;
+        assert_eq!(
+            (status, &who["kind"], &who["id"], &who["scopes"]),
+            (200, &json!(kind), id, &scopes)
+        );
+        assert_eq!(who["expires_at"].is_string(), kind != "node", "{who}");
+    }
+    drop(w.end().await);
+}
+
+#[tokio::test]
 async fn a_node_joins_by_token_works_by_its_own_key_and_speaks_for_itself_only() {
     let w = World::new(|_| {}).await;
     let (status, token) = w.post("/tokens", &json!({})).await;

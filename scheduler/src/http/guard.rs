@@ -183,7 +183,7 @@ fn too_many(door: &Door, error: TooMany) -> Refused {
 
 fn forbidden(need: Need) -> Refused {
     let text = match need {
-        Need::Nobody => "this is not allowed".to_owned(),
+        Need::Nobody | Need::Anybody => "this is not allowed".to_owned(),
         Need::Scope(scope) => format!("this key lacks the scope {scope}"),
         Need::Node => "only a node may do this, with its own key or certificate".to_owned(),
         Need::Join => "joining takes a join token, or a key with the scope admin".to_owned(),

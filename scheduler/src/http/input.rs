@@ -56,14 +56,30 @@ fn unread(error: &BytesRejection) -> Refused {
     )
 }
 
+/// A body is an object.
+struct Whole<T>(T);
+
+impl<'de, T: serde::Deserialize<'de>> serde::Deserialize<'de> for Whole<T> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        ffrtmp_api::object(deserializer).map(Self)
+    }
+}
+
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Answer<T> {
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
-    let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+    let Whole(value) = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
         let path = error.path().to_string();
         let inner = error.into_inner();
+        let field = if path == "." { "body".to_owned() } else { path };
         if inner.is_data() {
-            let field = if path == "." { "body".to_owned() } else { path };
             return Refused::field(field, inner.to_string());
+        }
+        // A number where a word is due ends the reading like a fault of the JSON; yet the JSON is whole.
+        if serde_json::from_slice::<serde::de::IgnoredAny>(bytes).is_ok() {
+            return Refused::field(
+                field,
+                format!("is of another type than this field takes: {inner}"),
+            );
         }
         Refused::field("body", syntax(bytes, &inner))
     })?;
@@ -119,13 +135,17 @@ impl<S: Send + Sync> FromRequestParts<S> for Query {
     type Rejection = Refused;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refused> {
-        let text = parts.uri.query().unwrap_or_default();
-        let pairs = form_urlencoded::parse(text.as_bytes()).into_owned().collect();
-        Ok(Self { pairs })
+        Ok(Self::of(parts.uri.query().unwrap_or_default()))
     }
 }
 
 impl Query {
+    /// Of what stands behind the question mark.
+    pub(super) fn of(text: &str) -> Self {
+        let pairs = form_urlencoded::parse(text.as_bytes()).into_owned().collect();
+        Self { pairs }
+    }
+
     /// Takes a parameter out, under any of its names. Twice is refused.
     pub(super) fn text(&mut self, names: &[&str]) -> Answer<Option<String>> {
         let mut found = Vec::new();

@@ -6,7 +6,7 @@ use axum::http::Method;
 use axum::routing::{MethodRouter, get, patch, post};
 use ffrtmp_api::{
     BatchRequest, BatchResponse, Cursor, Engine, ErrorCode, Explanation, Job, JobActed, JobEdit, JobFilter,
-    JobList, JobLogs, JobRef, JobRequest, NodeId, Paging, Priority, Queue, Stats,
+    JobList, JobLogs, JobRef, JobRequest, NodeId, Paging, Priority, Problem, Queue, Stats,
 };
 use jiff::Timestamp;
 
@@ -220,7 +220,8 @@ fn time(query: &mut Query, name: &'static str) -> Answer<Option<Timestamp>> {
     text.map(parse).transpose()
 }
 
-async fn list(State(app): State<App>, mut query: Query) -> Answer<Json<JobList>> {
+/// What a query string asks of a list.
+fn asked(mut query: Query) -> Answer<(JobFilter, Paging)> {
     let status = query.text(&["status", "state"])?;
     let filter = JobFilter {
         status: status
@@ -244,6 +245,16 @@ async fn list(State(app): State<App>, mut query: Query) -> Answer<Json<JobList>>
     query.end(FILTERS)?;
     filter.validate()?;
     paging.validate()?;
+    Ok((filter, paging))
+}
+
+/// Reads a query string as the list of jobs does; for fuzzers and clients that check before they ask.
+pub fn filter(query: &str) -> Result<(JobFilter, Paging), Problem> {
+    asked(Query::of(query)).map_err(|refused| refused.0)
+}
+
+async fn list(State(app): State<App>, query: Query) -> Answer<Json<JobList>> {
+    let (filter, paging) = asked(query)?;
     Ok(Json(app.store.list(filter, paging).await?))
 }
 

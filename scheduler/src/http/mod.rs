@@ -16,6 +16,7 @@ mod route;
 mod server;
 mod submit;
 mod upkeep;
+mod whoami;
 
 use std::sync::{Arc, OnceLock};
 
@@ -36,6 +37,7 @@ use crate::store::Store;
 use guard::Door;
 pub use health::Disk;
 pub(crate) use health::probes;
+pub use jobs::filter;
 use problem::Refused;
 use route::Route;
 pub(crate) use server::serve;
@@ -99,6 +101,7 @@ fn routes() -> Vec<Route> {
     all.extend(nodes::routes());
     all.extend(access::routes());
     all.extend(upkeep::routes());
+    all.extend(whoami::routes());
     all.push(
         Route::new(
             Method::GET,

@@ -115,6 +115,7 @@ fn security(need: Need) -> Value {
     match need {
         Need::Nobody => json!([]),
         Need::Scope(scope) => scoped(scope),
+        Need::Anybody => json!([{"bearer": []}, {"apiKey": []}, {"certificate": []}]),
         Need::Node => json!([{"certificate": []}, {"bearer": []}]),
         Need::Join => json!([{"bearer": []}, {"apiKey": []}]),
     }

@@ -331,6 +331,13 @@ impl Book {
         self.pages().nodes.contains_key(node)
     }
 
+    /// When the key or ticket with this id ends.
+    pub fn expiry(&self, id: &str) -> Option<Timestamp> {
+        let pages = self.pages();
+        let of_key = pages.keys.get(id).and_then(|key| key.expires);
+        of_key.or_else(|| pages.tickets.get(id).map(|ticket| ticket.expires))
+    }
+
     /// All keys with their ids.
     pub fn keys(&self) -> Vec<(String, ApiKey)> {
         self.pages()

@@ -17,6 +17,7 @@ use sha2::{Digest, Sha256};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 use super::file::{self, FileError};
+use super::rotate;
 use super::token::{self, RandomError};
 
 /// Validity of the CA.
@@ -75,11 +76,23 @@ pub struct Pair {
     pub key: String,
 }
 
+/// An authority to follow this one.
+pub(super) struct Successor {
+    /// Its certificate, signed by itself.
+    pub(super) cert: String,
+    /// Its key.
+    pub(super) key: String,
+    /// Its certificate, signed by this authority.
+    pub(super) cross: String,
+}
+
 /// The authority, loaded.
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
     pem: String,
     fingerprint: String,
+    old: String,
+    cross: String,
 }
 
 impl std::fmt::Debug for Authority {
@@ -93,6 +106,7 @@ impl std::fmt::Debug for Authority {
 impl Authority {
     /// Loads `ca.crt` and `ca.key` of a directory, or makes them.
     pub fn open(directory: &Path) -> Result<Self, CaError> {
+        rotate::finish(directory)?;
         let (cert_path, key_path) = (directory.join("ca.crt"), directory.join("ca.key"));
         let pair = match (file::read(&cert_path)?, file::read(&key_path)?) {
             (Some(cert), Some(key)) => {
@@ -129,10 +143,47 @@ impl Authority {
             what: "certificate",
         })?;
         let issuer = Issuer::from_ca_cert_pem(&pair.0, key).map_err(made("read the CA's certificate"))?;
+        let others = |name: &str| {
+            let path = directory.join(name);
+            text(file::read(&path)?.unwrap_or_default(), &path, "certificate")
+        };
         Ok(Self {
             issuer,
             fingerprint: fingerprint(&der),
             pem: pair.0,
+            old: others(rotate::OLD)?,
+            cross: others(rotate::CROSS)?,
+        })
+    }
+
+    /// What a chain holds behind the certificate this authority signed: itself, the way to the authorities before it,
+    /// and those themselves.
+    pub(super) fn tail(&self) -> String {
+        format!("{}{}{}", self.pem, self.cross, self.old)
+    }
+
+    /// This authority and those before it whose certificates are still taken, PEM.
+    pub(super) fn trusted(&self) -> String {
+        format!("{}{}", self.pem, self.old)
+    }
+
+    /// An authority to follow this one, vouched for by it.
+    pub(super) fn successor(&self) -> Result<Successor, CaError> {
+        let key = KeyPair::generate().map_err(made("make the CA's key"))?;
+        let mut params = ca_params()?;
+        let cert = params
+            .self_signed(&key)
+            .map_err(made("sign the CA's certificate"))?
+            .pem();
+        limit(&mut params, Timestamp::now(), CA_DAYS)?;
+        let cross = params
+            .signed_by(&key, &self.issuer)
+            .map_err(made("sign the new CA's certificate"))?
+            .pem();
+        Ok(Successor {
+            cert,
+            key: key.serialize_pem(),
+            cross,
         })
     }
 
@@ -158,7 +209,7 @@ impl Authority {
             .signed_by(&key, &self.issuer)
             .map_err(made("sign the server's certificate"))?;
         Ok(Pair {
-            chain: format!("{}{}", cert.pem(), self.pem),
+            chain: format!("{}{}", cert.pem(), self.tail()),
             key: key.serialize_pem(),
         })
     }
@@ -188,16 +239,21 @@ fn text(bytes: Vec<u8>, path: &Path, what: &'static str) -> Result<String, CaErr
 
 fn new_ca() -> Result<(String, String), CaError> {
     let key = KeyPair::generate().map_err(made("make the CA's key"))?;
-    let mut params = CertificateParams::default();
-    // A name of its own keeps two schedulers' authorities apart in one trust store.
-    params.distinguished_name = common_name(&format!("ffrtmp CA {}", token::random::<5>()?));
-    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    limit(&mut params, Timestamp::now(), CA_DAYS)?;
-    let cert = params
+    let cert = ca_params()?
         .self_signed(&key)
         .map_err(made("sign the CA's certificate"))?;
     Ok((cert.pem(), key.serialize_pem()))
+}
+
+fn ca_params() -> Result<CertificateParams, CaError> {
+    let mut params = CertificateParams::default();
+    // A name of its own keeps two authorities apart in one trust store.
+    params.distinguished_name = common_name(&format!("ffrtmp CA {}", token::random::<5>()?));
+    // No bound on the path: after a rotation it leads over the new authority.
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    limit(&mut params, Timestamp::now(), CA_DAYS)?;
+    Ok(params)
 }
 
 fn common_name(name: &str) -> DistinguishedName {

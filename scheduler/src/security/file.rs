@@ -1,9 +1,11 @@
 //! Files that nobody else may read: written whole or not at all, mode 0600 in a directory of mode 0700.
 
-use std::fs::{self, DirBuilder};
+use std::fs;
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+
+use crate::directory;
 
 /// An operation on a file of the state directory that failed.
 #[derive(Debug, thiserror::Error)]
@@ -31,14 +33,7 @@ impl FileError {
 
 /// Makes a directory that only its owner enters, with those above it. One that exists keeps its mode.
 pub(crate) fn private_dir(path: &Path) -> Result<(), FileError> {
-    if path.is_dir() {
-        return Ok(());
-    }
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
-        .map_err(FileError::at("create directory", path))
+    directory::make(path, 0o700).map_err(FileError::at("create directory", path))
 }
 
 /// Writes a file that only its owner reads. It holds the old content or the new at every moment, a power cut included.

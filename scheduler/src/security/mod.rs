@@ -10,6 +10,7 @@ mod file;
 mod names;
 mod pages;
 pub mod rate;
+mod rotate;
 pub mod scope;
 pub mod tls;
 pub mod token;
@@ -139,6 +140,25 @@ impl Security {
             now,
         )?;
         Ok(files.cert)
+    }
+
+    /// Fingerprint of the CA; one is made where there is none yet, so that it can be told before the first start.
+    pub fn fingerprint(config: &Config) -> Result<String, SecurityError> {
+        let state = config.state_dir();
+        private_dir(&state)?;
+        Ok(Authority::open(&state)?.fingerprint().to_owned())
+    }
+
+    /// Puts a new CA in the place of this one, or forgets those before it; the fingerprint in force from the next start.
+    pub fn rotate_ca(config: &Config, forget_old: bool) -> Result<String, SecurityError> {
+        let state = config.state_dir();
+        private_dir(&state)?;
+        let done = if forget_old {
+            rotate::forget_old(&state)
+        } else {
+            rotate::rotate(&state)
+        };
+        Ok(done?)
     }
 
     /// Without a master key and without any key that may make others, nobody could get in: one is made and left in a

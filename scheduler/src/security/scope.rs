@@ -9,6 +9,8 @@ pub use ffrtmp_api::Scope;
 pub enum Need {
     /// Nothing: probes, the `OpenAPI` document, the CA's certificate.
     Nobody,
+    /// Any credential that is in force.
+    Anybody,
     /// A key with this scope, or with admin.
     Scope(Scope),
     /// A node's own credential.
@@ -51,7 +53,7 @@ impl Identity {
     /// Whether this caller may do what is asked for.
     pub fn may(&self, need: Need) -> bool {
         match need {
-            Need::Nobody => true,
+            Need::Nobody | Need::Anybody => true,
             Need::Scope(scope) => self.has(scope),
             Need::Node => matches!(self, Self::Node { .. }),
             Need::Join => matches!(self, Self::Ticket { .. } | Self::Node { .. }) || self.has(Scope::Admin),

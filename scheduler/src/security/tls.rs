@@ -101,7 +101,11 @@ impl Files {
         let pem = file::read(&self.cert)?.filter(|_| self.key.exists());
         let pem = pem.and_then(|pem| String::from_utf8(pem).ok());
         let facts = pem.as_deref().and_then(CertFacts::of_pem);
-        let of_this_ca = pem.is_some_and(|pem| pem.contains(authority.pem().trim()));
+        let tail = authority.tail();
+        let of_this_ca = pem.is_some_and(|pem| {
+            let count = |text: &str| text.matches("BEGIN CERTIFICATE").count();
+            pem.trim_end().ends_with(tail.trim_end()) && count(&pem) == count(&tail) + 1
+        });
         let good = facts
             .is_some_and(|facts| !facts.is_due(now) && names.iter().all(|name| facts.names.contains(name)));
         if good && of_this_ca {
@@ -166,7 +170,7 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
         .map_err(failed)
 }
 
-/// Whose client certificates are taken: our own authority's, and those of the CA that was named.
+/// Whose client certificates are taken: our own authority's and its predecessors', and those of the CA that was named.
 fn client_roots(tls: &Tls, authority: &Authority) -> Result<RootCertStore, TlsError> {
     let mut roots = RootCertStore::empty();
     let mut add = |der: CertificateDer<'static>, path: &Path| {
@@ -176,12 +180,15 @@ fn client_roots(tls: &Tls, authority: &Authority) -> Result<RootCertStore, TlsEr
         })
     };
     let own = Path::new("the scheduler's own CA");
-    let der = CertificateDer::from_pem_slice(authority.pem().as_bytes()).map_err(|source| TlsError::Pem {
-        what: "a certificate",
-        path: own.to_path_buf(),
-        source,
-    })?;
-    add(der, own)?;
+    let trusted = authority.trusted();
+    for der in CertificateDer::pem_slice_iter(trusted.as_bytes()) {
+        let der = der.map_err(|source| TlsError::Pem {
+            what: "a certificate",
+            path: own.to_path_buf(),
+            source,
+        })?;
+        add(der, own)?;
+    }
     if let Some(path) = &tls.ca {
         for der in certificates(path)? {
             add(der, path)?;

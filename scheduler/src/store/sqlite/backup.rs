@@ -1,9 +1,11 @@
 //! Copies of the database: made while everything goes on, and put in its place.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use rusqlite::Connection;
+use rusqlite::{Connection, OpenFlags};
 
 use super::open::{self, OpenError, io, with_suffix};
 use super::schema::{self, MIGRATIONS};
@@ -12,32 +14,110 @@ use crate::store::error::{Step, StoreError};
 /// Fences drawn after a restore begin so much later: whatever the lost history drew, it drew less. 2^53 leaves room for
 /// 8,000 restores.
 const GENERATION: i64 = 1 << 40;
+/// How long a backup waits for a lock. Only the start and the end of a scheduler hold one, for less than a second.
+const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Writes a copy of the database to a new file: complete and on disk under its name, or not there at all. Its size.
-pub(super) fn make(from: &Path, to: &Path) -> Result<u64, StoreError> {
+/// Writes a copy of the database to a new file, which may be in use meanwhile: complete, checked and on disk under its
+/// name, or not there at all. The copy's size in bytes.
+pub fn backup(from: &Path, to: &Path) -> Result<u64, OpenError> {
+    open::check_library()?;
+    let connection = existing(from)?;
+    known(&connection, from)?;
+    let failed = |source| OpenError::Database {
+        path: to.to_owned(),
+        source,
+    };
     if to.exists() {
-        return Err(StoreError::Conflict(format!(
-            "{} exists; name a file that does not",
-            to.display()
-        )));
+        let text = "the file exists; name one that does not".to_owned();
+        return Err(failed(StoreError::Conflict(text)));
     }
     let part = with_suffix(to, ".part");
     // What an earlier backup left when it was cut off.
     let _left = fs::remove_file(&part).is_ok();
-    let connection = Connection::open(from).step("open the database for a backup")?;
+    let written = write(&connection, &part).and_then(|()| {
+        check(&part)?;
+        publish(&part, to).map_err(io("put the backup on disk as", to))
+    });
+    if let Err(error) = written {
+        // Nobody shall take half a copy for a whole one, and a full disk needs the space.
+        let _none = fs::remove_file(&part).is_ok();
+        return Err(error);
+    }
+    let facts = fs::metadata(to).map_err(io("measure", to))?;
+    Ok(facts.len())
+}
+
+/// The same for a request, which learns no more than what it may do about it.
+pub(super) fn make(from: &Path, to: &Path) -> Result<u64, StoreError> {
+    backup(from, to).map_err(|error| match error {
+        OpenError::Database {
+            source: source @ (StoreError::Conflict(_) | StoreError::Full),
+            ..
+        } => source,
+        other => StoreError::Database {
+            step: "back the database up",
+            text: other.to_string(),
+        },
+    })
+}
+
+/// Copies one consistent moment; commits go on beside it.
+fn write(connection: &Connection, part: &Path) -> Result<(), OpenError> {
+    // Only its owner reads it, from its first moment; SQLite takes an empty file.
+    OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(part)
+        .map_err(io("create", part))?;
     connection
         .execute("VACUUM INTO ?1", [part.to_string_lossy()])
-        .step("write the backup")?;
-    publish(&part, to).map_err(|error| StoreError::Database {
-        step: "put the backup on disk",
-        text: error.to_string(),
-    })?;
-    fs::metadata(to)
-        .map(|facts| facts.len())
-        .map_err(|error| StoreError::Database {
-            step: "measure the backup",
-            text: error.to_string(),
-        })
+        .step("write the backup")
+        .map_err(|source| OpenError::Database {
+            path: part.to_owned(),
+            source,
+        })?;
+    Ok(())
+}
+
+/// A database that is there; none is made.
+fn existing(path: &Path) -> Result<Connection, OpenError> {
+    fs::metadata(path).map_err(io("look at", path))?;
+    // Not read-only: reading beside a writer takes a place in the shared index.
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let failed = |source| OpenError::Database {
+        path: path.to_owned(),
+        source,
+    };
+    let connection = Connection::open_with_flags(path, flags)
+        .step("open")
+        .map_err(failed)?;
+    connection
+        .busy_timeout(PATIENCE)
+        .step("set the database up")
+        .map_err(failed)?;
+    Ok(connection)
+}
+
+/// Checks that the schema is one this program knows.
+fn known(connection: &Connection, path: &Path) -> Result<(), OpenError> {
+    let failed = |source| OpenError::Database {
+        path: path.to_owned(),
+        source,
+    };
+    let found = schema::version(connection).map_err(failed)?;
+    if MIGRATIONS.len() < found {
+        return Err(OpenError::Newer {
+            path: path.to_owned(),
+            found,
+            known: MIGRATIONS.len(),
+        });
+    }
+    if found == 0 {
+        let text = "no database of the scheduler".to_owned();
+        return Err(failed(StoreError::Damaged(text)));
+    }
+    Ok(())
 }
 
 /// Gives a file its final name, durably.
@@ -63,6 +143,7 @@ pub fn restore(from: &Path, to: &Path) -> Result<Option<PathBuf>, OpenError> {
     let _lock = open::prepare(to)?;
     let part = with_suffix(to, ".restore");
     fs::copy(from, &part).map_err(io("copy the backup to", &part))?;
+    fs::set_permissions(&part, fs::Permissions::from_mode(0o600)).map_err(io("make private", &part))?;
     let connection = open::writer(&part, open::Durability::Full)?;
     connection
         .execute(
@@ -90,22 +171,15 @@ fn check(path: &Path) -> Result<(), OpenError> {
         path: path.to_owned(),
         source,
     };
+    fs::metadata(path).map_err(io("look at", path))?;
     let connection = open::reader(path).map_err(failed)?;
-    let found = schema::version(&connection).map_err(failed)?;
-    if MIGRATIONS.len() < found {
-        return Err(OpenError::Newer {
-            path: path.to_owned(),
-            found,
-            known: MIGRATIONS.len(),
-        });
-    }
+    known(&connection, path)?;
     let verdict: String = connection
         .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
         .step("check the backup")
         .map_err(failed)?;
-    if found == 0 || verdict != "ok" {
-        let text = format!("no whole database of the scheduler: {verdict}");
-        return Err(failed(StoreError::Damaged(text)));
+    if verdict != "ok" {
+        return Err(failed(StoreError::Damaged(verdict)));
     }
     Ok(())
 }

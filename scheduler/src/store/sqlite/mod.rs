@@ -35,7 +35,7 @@ use std::time::Duration;
 use rusqlite::Connection;
 use tokio::sync::{oneshot, watch};
 
-pub use backup::restore;
+pub use backup::{backup, restore};
 pub use engine::{Engine, FreeSpace, Retention};
 pub use open::{Durability, OpenError};
 

@@ -1,7 +1,7 @@
 //! Opens the database's file: checks where it lies, that nobody else has it, and which SQLite reads it.
 
-use std::fs::{DirBuilder, File, OpenOptions};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -130,11 +130,7 @@ pub(super) fn prepare(path: &Path) -> Result<Lock, OpenError> {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o750)
-        .create(directory)
-        .map_err(io("create directory", directory))?;
+    crate::directory::make(directory, 0o750).map_err(io("create directory", directory))?;
     let kind = statfs(directory)
         .map_err(std::io::Error::from)
         .map_err(io("look at the filesystem of", directory))?
