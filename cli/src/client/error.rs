@@ -64,7 +64,9 @@ pub enum ClientError {
         wanted: String,
     },
     /// The text is no fingerprint.
-    #[error("`{0}` is no fingerprint: write the 64 hexadecimal digits that the scheduler logs at its start")]
+    #[error(
+        "`{0}` is no fingerprint: write the 64 hexadecimal digits that `ffrtmp-scheduler fingerprint` prints"
+    )]
     NoFingerprint(String),
     /// No client of HTTP could be made.
     #[error("set up the connection")]
@@ -194,8 +196,8 @@ impl ClientError {
         let text = match self {
             Self::Url { .. } => "write for instance https://scheduler.example:8080",
             Self::Untrusted { .. } => {
-                "its own authority is trusted once: `ffrtmp login URL --fingerprint F`, with the fingerprint that the \
-                 scheduler logs at its start; or name the authority's file by --ca"
+                "its own authority is trusted once: `ffrtmp login URL --fingerprint F`, with what `ffrtmp-scheduler fingerprint` \
+                 prints on its machine, and its log at its start; or name the authority's file by --ca"
             }
             Self::NoAnswer { .. } => {
                 "check the address (--master, MASTER_URL or the context of `ffrtmp context list`) and that \

@@ -24,7 +24,7 @@ pub struct LoginArgs {
     /// Address of the scheduler
     #[arg(value_name = "URL")]
     pub url: String,
-    /// SHA-256 of its authority's certificate, as it logs it at its start
+    /// SHA-256 of its authority's certificate, as `ffrtmp-scheduler fingerprint` prints it on its machine
     #[arg(long, value_name = "HEX", conflicts_with = "ca")]
     pub fingerprint: Option<String>,
     /// Name to remember it by [default: its host]

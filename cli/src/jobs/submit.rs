@@ -72,7 +72,8 @@ async fn single(
     let key = args.idempotency_key.clone().unwrap_or_else(new_key);
     let made: Job = client.post(&["jobs"], job, &key).await?;
     let waits = args.wait || args.follow;
-    if !(waits && output.format() == Format::Json) {
+    // A program that waits gets one result, that of the end.
+    if !(waits && matches!(output.format(), Format::Json | Format::Csv)) {
         show::submitted(&made, output)?;
     }
     output.talk(&format!("Job submitted: number {}", made.sequence_number));

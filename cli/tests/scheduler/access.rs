@@ -1,5 +1,6 @@
 //! Logging in, contexts, keys, tokens, tenants and backups.
 
+use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 
 use crate::world::{MASTER, World};
@@ -237,4 +238,47 @@ fn a_scheduler_that_is_not_there_is_told_from_one_that_refuses() {
         .run(&["jobs", "list", "--config", &file])
         .ends(2)
         .says(&["bad.yaml", "line 2", "ulr"]);
+}
+
+#[test]
+fn something_else_on_the_port_is_told_from_a_scheduler() {
+    let world = World::new();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut head = [0; 1024];
+            stream.read(&mut head).unwrap();
+            let text = "<html>";
+            write!(
+                stream,
+                "HTTP/1.1 404 Not Found\r\ncontent-length: {}\r\n\r\n{text}",
+                text.len()
+            )
+            .unwrap();
+        }
+    });
+    world.run(&["jobs", "list", "--master", &url]).ends(5).says(&[
+        &url,
+        "answered 404, and not as a scheduler does",
+        "port",
+    ]);
+    let plain = world.url().replace("https", "http");
+    world.run(&["jobs", "list", "--master", &plain]).ends(5);
+}
+
+#[test]
+fn a_full_disk_refuses_submissions_with_a_status_of_its_own() {
+    let world = World::configured("limits: {disk_reserve_bytes: 1000000000000000}\n").logged_in();
+    world
+        .run(&["jobs", "submit", "--scenario", "720p-h264"])
+        .ends(11)
+        .says(&["disk"]);
+    let file = world.file("jobs.ndjson", "{}\n{}\n");
+    world
+        .run(&["jobs", "submit", "--scenario", "720p-h264", "--file", &file])
+        .ends(11)
+        .says(&["2 jobs were not sent", "--idempotency-key"]);
+    world.run(&["jobs", "list"]).ends(0);
 }

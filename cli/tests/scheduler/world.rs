@@ -84,7 +84,15 @@ fn server_program() -> PathBuf {
 fn start(dir: &Path, listen: &str) -> (Child, SocketAddr, String) {
     let mut child = Command::new(server_program())
         .current_dir(dir)
-        .args(["--listen", listen, "--db", "master.db", "--metrics=false"])
+        .args([
+            "--config",
+            "scheduler.yaml",
+            "--listen",
+            listen,
+            "--db",
+            "master.db",
+            "--metrics=false",
+        ])
         .env("MASTER_API_KEY", MASTER)
         .env("RUST_LOG", "info")
         .stdout(Stdio::piped())
@@ -108,7 +116,13 @@ fn start(dir: &Path, listen: &str) -> (Child, SocketAddr, String) {
 impl World {
     /// A scheduler that serves, and nobody logged in.
     pub(crate) fn bare() -> Self {
+        Self::configured("")
+    }
+
+    /// The same, with this file of settings.
+    pub(crate) fn configured(settings: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("scheduler.yaml"), settings).unwrap();
         let (server, api, fingerprint) = start(dir.path(), "127.0.0.1:0");
         Self {
             dir,
@@ -120,7 +134,12 @@ impl World {
 
     /// A scheduler, and the operator logged in.
     pub(crate) fn new() -> Self {
-        let world = Self::bare();
+        Self::bare().logged_in()
+    }
+
+    /// The operator logs in.
+    pub(crate) fn logged_in(self) -> Self {
+        let world = self;
         let (url, fingerprint) = (world.url(), world.fingerprint.clone());
         world
             .run(&[
