@@ -1,6 +1,6 @@
 //! Logging in, contexts, keys, tokens, tenants and backups.
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
 
 use crate::world::{MASTER, World};
@@ -248,8 +248,11 @@ fn something_else_on_the_port_is_told_from_a_scheduler() {
     std::thread::spawn(move || {
         for stream in listener.incoming() {
             let mut stream = stream.unwrap();
-            let mut head = [0; 1024];
-            stream.read(&mut head).unwrap();
+            let mut head = BufReader::new(stream.try_clone().unwrap()).lines();
+            assert!(
+                head.by_ref().any(|line| line.unwrap().is_empty()),
+                "a head ends with an empty line"
+            );
             let text = "<html>";
             write!(
                 stream,
