@@ -177,6 +177,13 @@ fn a_key_may_do_what_its_scopes_say_until_it_ends() {
         "{list}"
     );
     world.run(&["keys", "revoke", "nope"]).ends(7);
+    let brief = ["keys", "create", "brief", "--scope", "read", "--expires", "1s"];
+    let key = world.run(&brief).ends(0).out;
+    std::thread::sleep(std::time::Duration::from_millis(1100));
+    world
+        .run(&["jobs", "list", "--api-key", key.trim()])
+        .ends(6)
+        .says(&["expired"]);
 }
 
 #[test]

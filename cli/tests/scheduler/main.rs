@@ -11,6 +11,7 @@ mod access;
 mod batches;
 mod jobs;
 mod nodes;
+mod retries;
 mod seeds;
 mod waiting;
 mod world;
