@@ -31,7 +31,11 @@ fn job(number: u32) -> NewJob {
             .unwrap();
     let mut random = [0; 10];
     random[6..].copy_from_slice(&number.to_be_bytes());
-    NewJob::new(JobUuid::from_parts(1_700_000_000_000 + u64::from(number), random), &request).unwrap()
+    NewJob::new(
+        JobUuid::from_parts(1_700_000_000_000 + u64::from(number), random),
+        &request,
+    )
+    .unwrap()
 }
 
 async fn fill(store: &SqliteStore, from: u32, to: u32) {
@@ -65,7 +69,9 @@ async fn look(store: &SqliteStore, node: &NodeId, depth: u32) -> Depth {
     let list = timed(async |number| {
         let paging = Paging {
             limit: 50,
-            cursor: Some(ffrtmp_api::Cursor::behind(i64::from(depth / CALLS * (number + 1)))),
+            cursor: Some(ffrtmp_api::Cursor::behind(i64::from(
+                depth / CALLS * (number + 1),
+            ))),
         };
         store.list(JobFilter::default(), paging).await.unwrap();
     })
@@ -95,7 +101,10 @@ async fn store_figures(database: &Path, size: Size, naive: &Naive) -> Vec<Figure
     let mut all = vec![Figure::judged(
         "G4",
         format!("claim, one commit each, {} queued", size.deep),
-        format!("{}; the naive design takes {faster:.0} times as long", deep.claim.line()),
+        format!(
+            "{}; the naive design takes {faster:.0} times as long",
+            deep.claim.line()
+        ),
         "p99 <= 5 ms",
         p99 <= Duration::from_millis(5),
     )];
@@ -108,7 +117,11 @@ async fn store_figures(database: &Path, size: Size, naive: &Naive) -> Vec<Figure
         all.push(Figure::judged(
             "G5",
             format!("{what} at {} over {SHALLOW}, p99", size.deep),
-            format!("{ratio:.2} ({} over {})", ms(high.percentile(99)), ms(low.percentile(99))),
+            format!(
+                "{ratio:.2} ({} over {})",
+                ms(high.percentile(99)),
+                ms(low.percentile(99))
+            ),
             "<= 2",
             ratio <= 2.0,
         ));
@@ -136,11 +149,20 @@ pub(crate) async fn measure(args: &Args, size: Size, naive: &Naive) -> Vec<Figur
         rss = server.rss_kib();
         let body = serde_json::json!({"jobs": vec![serde_json::json!({"scenario": "1080p-h264"}); 1_000]});
         // It is killed with a log to recover.
-        assert_eq!(line.post("/jobs/batch", MASTER, &body).await.expect("an answer").0, 200);
+        assert_eq!(
+            line.post("/jobs/batch", MASTER, &body)
+                .await
+                .expect("an answer")
+                .0,
+            200
+        );
     }
     all.push(Figure::judged(
         "G9",
-        format!("SIGKILL to the first answer over TLS, {} jobs, slowest of 3", size.deep),
+        format!(
+            "SIGKILL to the first answer over TLS, {} jobs, slowest of 3",
+            size.deep
+        ),
         ms(slowest),
         "<= 2 s",
         slowest <= Duration::from_secs(2),

@@ -33,7 +33,10 @@ async fn register(server: &Server, count: usize) -> Vec<Node> {
             for number in (lane..count).step_by(16) {
                 let name = format!("n{number}");
                 let body = json!({"address": name, "node_id": name, "slots": 1});
-                let (status, joined) = line.post("/nodes/register", MASTER, &body).await.expect("an answer");
+                let (status, joined) = line
+                    .post("/nodes/register", MASTER, &body)
+                    .await
+                    .expect("an answer");
                 assert_eq!(status, 201, "{joined}");
                 let key = joined["node_key"].as_str().expect("a key").to_owned();
                 nodes.push(Node { name, key });
@@ -115,7 +118,11 @@ async fn waiting(server: &Server, size: Size, nodes: &[Node], naive: &Naive) -> 
     let arrivals = Arrivals::default();
     let mut crowd = JoinSet::new();
     for node in &nodes[..size.waiters] {
-        crowd.spawn(wait_for_work(server.peer.clone(), node.clone(), Arc::clone(&arrivals)));
+        crowd.spawn(wait_for_work(
+            server.peer.clone(),
+            node.clone(),
+            Arc::clone(&arrivals),
+        ));
     }
     tokio::time::sleep(Duration::from_secs(if size.waiters > 1_000 { 12 } else { 4 })).await;
     let each = server.rss_kib().saturating_sub(before) as f64 / size.waiters as f64;
@@ -171,14 +178,23 @@ async fn beating(server: &Server, size: Size, nodes: &[Node]) -> Figure {
     let until = began + Duration::from_secs(size.beats_sec);
     let mut fleet = JoinSet::new();
     for (number, node) in nodes[..size.fleet].iter().enumerate() {
-        fleet.spawn(beats(server.peer.clone(), node.clone(), number, size.fleet, until));
+        fleet.spawn(beats(
+            server.peer.clone(),
+            node.clone(),
+            number,
+            size.fleet,
+            until,
+        ));
     }
     let failed: usize = fleet.join_all().await.into_iter().sum();
     let cores = (server.cpu().saturating_sub(cpu)).as_secs_f64() / began.elapsed().as_secs_f64();
     let more = lost(server).await.saturating_sub(quiet);
     Figure::judged(
         "G7",
-        format!("{} nodes beating every 5 s for {} s, handshakes included", size.fleet, size.beats_sec),
+        format!(
+            "{} nodes beating every 5 s for {} s, handshakes included",
+            size.fleet, size.beats_sec
+        ),
         format!("{failed} beats failed, {more} nodes lost, {cores:.2} cores"),
         "0 lost, < 1 core",
         failed == 0 && more == 0 && cores < 1.0,
@@ -186,12 +202,24 @@ async fn beating(server: &Server, size: Size, nodes: &[Node]) -> Figure {
 }
 
 /// G8: killed with the whole fleet at work, started again, and everybody comes at once.
-async fn storm(args: &Args, size: Size, server: Server, nodes: &[Node], database: &std::path::Path) -> Figure {
+async fn storm(
+    args: &Args,
+    size: Size,
+    server: Server,
+    nodes: &[Node],
+    database: &std::path::Path,
+) -> Figure {
     let nodes = &nodes[..size.fleet];
     let mut line = server.peer.connect().await.expect("a connection");
     let jobs = json!({"jobs": vec![json!({"scenario": "1080p-h264"}); nodes.len().min(1_000)]});
     for _ in 0..nodes.len().div_ceil(1_000) {
-        assert_eq!(line.post("/jobs/batch", MASTER, &jobs).await.expect("an answer").0, 200);
+        assert_eq!(
+            line.post("/jobs/batch", MASTER, &jobs)
+                .await
+                .expect("an answer")
+                .0,
+            200
+        );
     }
     let mut held = Vec::new();
     for node in nodes {
@@ -200,7 +228,11 @@ async fn storm(args: &Args, size: Size, server: Server, nodes: &[Node], database
         let (_, answer) = line.post(&path, &node.key, &body).await.expect("an answer");
         let grant = &answer["grants"][0];
         let key = json!({"job_id": grant["job_id"], "attempt": grant["attempt"], "epoch": grant["epoch"], "started": true});
-        held.push(if grant.is_object() { json!([key]) } else { json!([]) });
+        held.push(if grant.is_object() {
+            json!([key])
+        } else {
+            json!([])
+        });
     }
     let (port, peer) = (server.port(), server.peer.clone());
     drop(server);
@@ -230,8 +262,14 @@ async fn storm(args: &Args, size: Size, server: Server, nodes: &[Node], database
     let requeued = list["count"].as_u64().unwrap_or(1);
     Figure::judged(
         "G8",
-        format!("{} nodes with work come back at once after SIGKILL, TLS", nodes.len()),
-        format!("all announced after {:.1} s, {requeued} requeued", slowest.as_secs_f64()),
+        format!(
+            "{} nodes with work come back at once after SIGKILL, TLS",
+            nodes.len()
+        ),
+        format!(
+            "all announced after {:.1} s, {requeued} requeued",
+            slowest.as_secs_f64()
+        ),
         "<= 10 s, 0 requeued",
         slowest <= Duration::from_secs(10) && requeued == 0,
     )

@@ -13,8 +13,8 @@
 
 mod client;
 mod depth;
-mod fleet;
 mod figure;
+mod fleet;
 mod naive;
 mod server;
 mod submit;

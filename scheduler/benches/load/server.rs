@@ -32,7 +32,12 @@ impl Server {
         );
         std::fs::write(&config, text).unwrap();
         let mut child = Command::new(program)
-            .args(["--config".as_ref(), config.as_os_str(), "--db".as_ref(), database.as_os_str()])
+            .args([
+                "--config".as_ref(),
+                config.as_os_str(),
+                "--db".as_ref(),
+                database.as_os_str(),
+            ])
             .env("MASTER_API_KEY", MASTER)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

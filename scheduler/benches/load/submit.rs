@@ -10,7 +10,8 @@ use crate::naive::Naive;
 use crate::server::{MASTER, Server, scheme};
 use crate::{Args, Size};
 
-const JOB: &str = r#"{"scenario":"1080p-h264","parameters":{"duration":300,"bitrate":"5M"},"priority":"medium"}"#;
+const JOB: &str =
+    r#"{"scenario":"1080p-h264","parameters":{"duration":300,"bitrate":"5M"},"priority":"medium"}"#;
 /// Jobs in a batch.
 const BATCH: usize = 1_000;
 
@@ -76,7 +77,10 @@ pub(crate) async fn measure(args: &Args, size: Size, tls: bool, naive: &Naive) -
     let mut all = vec![
         Figure::judged(
             "G1",
-            format!("durable submission, {BATCH} a call, 4 connections, {}", scheme(tls)),
+            format!(
+                "durable submission, {BATCH} a call, 4 connections, {}",
+                scheme(tls)
+            ),
             format!("{}, {} failed", over(batch.per_sec), batch.failed),
             ">= 80000 jobs/s",
             batch.per_sec >= 80_000.0 && batch.failed == 0,

@@ -283,11 +283,7 @@ impl Signals {
 impl Running {
     /// Serves until SIGTERM or SIGINT. SIGHUP takes up changed certificates and keys and opens the logs anew; `on_hangup`
     /// is called with it.
-    pub async fn until_told(
-        mut self,
-        mut signals: Signals,
-        on_hangup: impl Fn(),
-    ) -> Result<(), DaemonError> {
+    pub async fn until_told(mut self, mut signals: Signals, on_hangup: impl Fn()) -> Result<(), DaemonError> {
         notify(&[NotifyState::Ready, NotifyState::Status("serving")]);
         let why = loop {
             tokio::select! {

@@ -76,7 +76,10 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Answer<T> {
         }
         // A number where a word is due ends the reading like a fault of the JSON; yet the JSON is whole.
         if serde_json::from_slice::<serde::de::IgnoredAny>(bytes).is_ok() {
-            return Refused::field(field, format!("is of another type than this field takes: {inner}"));
+            return Refused::field(
+                field,
+                format!("is of another type than this field takes: {inner}"),
+            );
         }
         Refused::field("body", syntax(bytes, &inner))
     })?;

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use rcgen::{CertificateParams, CertificateSigningRequestParams, DnType, ExtendedKeyUsagePurpose, Issuer, KeyPair};
+use rcgen::{
+    CertificateParams, CertificateSigningRequestParams, DnType, ExtendedKeyUsagePurpose, Issuer, KeyPair,
+};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -19,14 +21,26 @@ const WRONG: &[(&str, &str)] = &[
     (r#"{"scenario": "1080p-h264", "queue": "urgent"}"#, "queue"),
     (r#"{"scenario": "1080p-h264", "priority": "highest"}"#, "priority"),
     (r#"{"scenario": "1080p-h264", "priority": 1}"#, "priority"),
-    (r#"{"scenario": "1080p-h264", "classification": "x"}"#, "classification"),
+    (
+        r#"{"scenario": "1080p-h264", "classification": "x"}"#,
+        "classification",
+    ),
     (r#"{"scenario": "1080p-h264", "max_retries": -1}"#, "max_retries"),
     (r#"{"scenario": "1080p-h264", "max_retries": 101}"#, "max_retries"),
     (r#"{"scenario": "1080p-h264", "slots": -1}"#, "slots"),
     (r#"{"scenario": "1080p-h264", "slots": 0}"#, "slots"),
-    (r#"{"scenario": "1080p-h264", "parameters": {"duration": -1}}"#, "parameters.duration"),
-    (r#"{"scenario": "1080p-h264", "parameters": {"duration": 1e300}}"#, "parameters.duration"),
-    (r#"{"scenario": "1080p-h264", "parameters": {"bitrate": -5}}"#, "parameters.bitrate"),
+    (
+        r#"{"scenario": "1080p-h264", "parameters": {"duration": -1}}"#,
+        "parameters.duration",
+    ),
+    (
+        r#"{"scenario": "1080p-h264", "parameters": {"duration": 1e300}}"#,
+        "parameters.duration",
+    ),
+    (
+        r#"{"scenario": "1080p-h264", "parameters": {"bitrate": -5}}"#,
+        "parameters.bitrate",
+    ),
     (
         r#"{"scenario": "1080p-h264", "resource_limits": {"max_cpu_percent": -1}}"#,
         "resource_limits.max_cpu_percent",
@@ -77,7 +91,9 @@ async fn a_job_with_one_thing_wrong_is_refused_by_the_name_of_that_thing() {
             "{body}: {status} {problem}"
         );
         assert!(
-            problem["detail"].as_str().is_some_and(|detail| !detail.contains('\0')),
+            problem["detail"]
+                .as_str()
+                .is_some_and(|detail| !detail.contains('\0')),
             "{problem}"
         );
     }
@@ -130,7 +146,10 @@ async fn wrong_expired_and_revoked_keys_are_told_apart_from_each_other_and_from_
     let gone = make(json!({"name": "gone", "scopes": ["read"]})).await;
     let reader = make(json!({"name": "reader", "scopes": ["read"]})).await;
     let revoke = format!("/keys/{}", gone["id"].as_str().unwrap());
-    assert_eq!(server.ask(Method::DELETE, &revoke).send().await.unwrap().status(), 204);
+    assert_eq!(
+        server.ask(Method::DELETE, &revoke).send().await.unwrap().status(),
+        204
+    );
     tokio::time::sleep(Duration::from_millis(1_100)).await;
     let mut mistyped = key(&reader);
     mistyped.pop();
@@ -146,14 +165,32 @@ async fn wrong_expired_and_revoked_keys_are_told_apart_from_each_other_and_from_
     ] {
         let (status, problem) = whoami(&server, &shown).await;
         let detail = problem["detail"].as_str().unwrap();
-        assert!(status == 401 && detail.contains(part), "{part}: {status} {problem}");
-        assert!(!problem.to_string().contains(&shown), "the answer repeats the key");
+        assert!(
+            status == 401 && detail.contains(part),
+            "{part}: {status} {problem}"
+        );
+        assert!(
+            !problem.to_string().contains(&shown),
+            "the answer repeats the key"
+        );
     }
     let request = server.client.post(format!("{}/jobs", server.url));
-    let (status, problem) = told(request.bearer_auth(key(&reader)).json(&json!({"scenario": "1080p-h264"}))).await;
-    assert_eq!((status, &problem["code"]), (403, &json!("forbidden")), "{problem}");
+    let (status, problem) = told(
+        request
+            .bearer_auth(key(&reader))
+            .json(&json!({"scenario": "1080p-h264"})),
+    )
+    .await;
+    assert_eq!(
+        (status, &problem["code"]),
+        (403, &json!("forbidden")),
+        "{problem}"
+    );
     let log = server.stop();
-    assert!(!log.contains(&key(&reader)) && !log.contains(MASTER), "the log holds a key");
+    assert!(
+        !log.contains(&key(&reader)) && !log.contains(MASTER),
+        "the log holds a key"
+    );
 }
 
 /// A client certificate of this scheduler's CA for node n1, valid over these days from now; PEM with its key.
@@ -193,7 +230,10 @@ async fn certificates_that_are_expired_not_yet_valid_or_of_strangers_open_no_con
     };
     assert_eq!(beat(&identity(&place, -1, 1)).await.unwrap().status(), 200);
     for (from, to) in [(-9, -2), (2, 9)] {
-        assert!(beat(&identity(&place, from, to)).await.is_err(), "{from} to {to} days");
+        assert!(
+            beat(&identity(&place, from, to)).await.is_err(),
+            "{from} to {to} days"
+        );
     }
     let stranger = Place::new("");
     drop(stranger.start());
@@ -226,6 +266,10 @@ async fn a_server_certificate_that_expired_while_it_was_down_is_renewed_at_the_s
     std::fs::write(file("server.key"), own.serialize_pem()).unwrap();
     let server = place.start();
     assert_eq!(server.get("/jobs").await.0, 200);
-    assert!(!std::fs::read_to_string(file("server.crt")).unwrap().starts_with(&old));
+    assert!(
+        !std::fs::read_to_string(file("server.crt"))
+            .unwrap()
+            .starts_with(&old)
+    );
     server.stop();
 }

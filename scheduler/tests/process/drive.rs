@@ -141,13 +141,7 @@ impl Files {
         self.disk().node(number).map(|node| attributes(number, node))
     }
 
-    fn make(
-        &self,
-        parent: INodeNo,
-        name: &OsStr,
-        content: Content,
-        mode: u32,
-    ) -> Result<FileAttr, Trouble> {
+    fn make(&self, parent: INodeNo, name: &OsStr, content: Content, mode: u32) -> Result<FileAttr, Trouble> {
         let mut disk = self.disk();
         let node = Node { content, mode };
         let number = disk.make(parent.0, name, node)?;
@@ -213,7 +207,12 @@ impl Filesystem for Files {
     }
 
     fn mkdir(&self, _: &Request, parent: INodeNo, name: &OsStr, mode: u32, _: u32, reply: ReplyEntry) {
-        match self.make(parent, name, Content::Directory(std::collections::BTreeMap::new()), mode) {
+        match self.make(
+            parent,
+            name,
+            Content::Directory(std::collections::BTreeMap::new()),
+            mode,
+        ) {
             Ok(attr) => reply.entry(&TTL, &attr, Generation(0)),
             Err(trouble) => reply.error(errno(trouble)),
         }
@@ -329,6 +328,15 @@ impl Filesystem for Files {
     fn statfs(&self, _: &Request, _: INodeNo, reply: ReplyStatfs) {
         let disk = self.disk();
         let free = disk.capacity.saturating_sub(disk.used()) / 4096;
-        reply.statfs(disk.capacity / 4096, free, free, 1 << 20, 1 << 20, 4096, 255, 4096);
+        reply.statfs(
+            disk.capacity / 4096,
+            free,
+            free,
+            1 << 20,
+            1 << 20,
+            4096,
+            255,
+            4096,
+        );
     }
 }

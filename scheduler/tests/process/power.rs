@@ -71,7 +71,10 @@ async fn on_a_full_disk_submissions_are_refused_and_running_jobs_and_cancels_go_
     let (_, batch) = server.post("/jobs/batch", &jobs).await;
     assert_eq!(batch["created"], 200, "{batch}");
     let (_, joined) = server
-        .post("/nodes/register", &json!({"address": "a", "node_id": "n1", "slots": 64}))
+        .post(
+            "/nodes/register",
+            &json!({"address": "a", "node_id": "n1", "slots": 64}),
+        )
         .await;
     let key = joined["node_key"].as_str().unwrap().to_owned();
     let node = async |path: &str, body: &serde_json::Value| {
@@ -85,7 +88,11 @@ async fn on_a_full_disk_submissions_are_refused_and_running_jobs_and_cancels_go_
     for path in ["/jobs", "/jobs/batch"] {
         let body = if path == "/jobs" { &job } else { &jobs };
         let (status, problem) = server.post(path, body).await;
-        assert_eq!((status, &problem["code"]), (507, &json!("storage_full")), "{problem}");
+        assert_eq!(
+            (status, &problem["code"]),
+            (507, &json!("storage_full")),
+            "{problem}"
+        );
     }
     assert_eq!(server.get("/readyz").await.0, 503);
     assert_eq!(server.get("/healthz").await.0, 200);
@@ -96,10 +103,17 @@ async fn on_a_full_disk_submissions_are_refused_and_running_jobs_and_cancels_go_
             json!({"event": "started", "pid": 7, "engine": "ffmpeg"}),
             json!({"event": "finished", "result": {"status": "completed", "duration_sec": 1.5}}),
         ] {
-            let mut body = json!({"job_id": grant["job_id"], "attempt": grant["attempt"], "epoch": grant["epoch"]});
-            body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            let mut body =
+                json!({"job_id": grant["job_id"], "attempt": grant["attempt"], "epoch": grant["epoch"]});
+            body.as_object_mut()
+                .unwrap()
+                .extend(more.as_object().unwrap().clone());
             let (status, answer) = node("reports", &body).await;
-            assert_eq!((status, &answer["verdict"]), (200, &json!("accepted")), "{answer}");
+            assert_eq!(
+                (status, &answer["verdict"]),
+                (200, &json!("accepted")),
+                "{answer}"
+            );
         }
     }
     for number in 101..=200 {

@@ -98,20 +98,36 @@ fn render(results: &Results) -> String {
         .load_style(presets::ASCII_MARKDOWN)
         .set_content_arrangement(ContentArrangement::Dynamic)
         .set_width(WIDTH)
-        .set_header(["goal", "measured, synchronous = FULL", "figure", "promise", "kept"]);
+        .set_header([
+            "goal",
+            "measured, synchronous = FULL",
+            "figure",
+            "promise",
+            "kept",
+        ]);
     for figure in &results.figures {
         let kept = match figure.met {
             Some(true) => "yes",
             Some(false) => "no",
             None => "",
         };
-        let Figure { goal, what, measured, gate, .. } = figure;
+        let Figure {
+            goal,
+            what,
+            measured,
+            gate,
+            ..
+        } = figure;
         table.add_row([goal, what, measured, gate, kept]);
     }
     format!(
         "machine: {}\nsettings: {}release build, load and scheduler on the same cores; load after the run {:.2}\n\n{table}",
         results.machine,
-        if results.quick { "QUICK, not for the record; " } else { "" },
+        if results.quick {
+            "QUICK, not for the record; "
+        } else {
+            ""
+        },
         results.load_after,
     )
 }
