@@ -1,4 +1,4 @@
-//! Whatever the scheduler's OpenAPI document says, tried by schemathesis on the real program over TLS: no 5xx, no answer
+//! Whatever the scheduler's `OpenAPI` document says, tried by schemathesis on the real program over TLS: no 5xx, no answer
 //! that is not as documented, no body that the schema forbids and the scheduler takes.
 //!
 //! It installs schemathesis into a virtual environment below the target directory, never anywhere else.
@@ -103,7 +103,10 @@ impl Server {
         for line in lines.by_ref() {
             let line = line.context("reading the scheduler's log")?;
             if let Some((_, rest)) = line.split_once("API on ") {
-                server.url = rest.split(',').next().unwrap_or_default().to_owned();
+                rest.split(',')
+                    .next()
+                    .unwrap_or_default()
+                    .clone_into(&mut server.url);
                 std::thread::spawn(move || lines.for_each(drop));
                 return Ok(server);
             }
