@@ -88,7 +88,7 @@ async fn store_figures(database: &Path, size: Size, naive: &Naive) -> Vec<Figure
     let store = SqliteStore::open(Options::new(database)).unwrap();
     let node = NodeId::parse("bench").unwrap();
     let info = NodeInfo {
-        slots: Some(100_000),
+        slots: Some(4_096),
         ..NodeInfo::default()
     };
     store.register(node.clone(), info).await.unwrap();

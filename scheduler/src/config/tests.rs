@@ -149,3 +149,11 @@ fn what_is_printed_never_holds_the_key() {
         assert!(shown.contains(part), "{part} in {shown}");
     }
 }
+
+#[test]
+fn the_example_we_ship_is_taken() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/scheduler/scheduler.yaml");
+    let config = load(&path).unwrap();
+    assert_eq!(config.database, Path::new("/var/lib/ffrtmp-scheduler/queue.db"));
+    assert_eq!(config.tls.client_certs, ClientCerts::Nodes);
+}

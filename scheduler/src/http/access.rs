@@ -66,7 +66,7 @@ fn key_routes() -> Vec<Route> {
             ADMIN,
             post(rotate_key),
         )
-        .takes::<RotateRequest>()
+        .may_take::<RotateRequest>()
         .gives::<KeyCreated>(201),
         Route::new(
             Method::DELETE,
@@ -99,7 +99,7 @@ fn token_routes() -> Vec<Route> {
             ADMIN,
             post(create_token),
         )
-        .takes::<TokenRequest>()
+        .may_take::<TokenRequest>()
         .gives::<TokenCreated>(201),
         Route::new(
             Method::DELETE,

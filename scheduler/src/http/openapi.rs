@@ -68,8 +68,7 @@ fn operation(route: &Route, generator: &mut SchemaGenerator) -> Value {
         "security": security(route.need),
     });
     if let Some(takes) = route.takes {
-        operation["requestBody"] =
-            json!({"required": true, "content": {"application/json": {"schema": takes(generator)}}});
+        operation["requestBody"] = json!({"required": !route.may_be_empty, "content": {"application/json": {"schema": takes(generator)}}});
     }
     operation
 }

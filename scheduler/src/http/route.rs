@@ -31,6 +31,8 @@ pub(super) struct Route {
     pub(super) audited: bool,
     /// Body that is taken.
     pub(super) takes: Option<SchemaOf>,
+    /// Whether it may be left out.
+    pub(super) may_be_empty: bool,
     /// Statuses of success with their bodies; `None` for one that is no JSON.
     pub(super) gives: Vec<(u16, Option<SchemaOf>)>,
     /// Parameters of the query string.
@@ -65,6 +67,7 @@ impl Route {
             need,
             audited,
             takes: None,
+            may_be_empty: false,
             gives: Vec::new(),
             query: Vec::new(),
             problems: Vec::new(),
@@ -76,6 +79,12 @@ impl Route {
     pub(super) fn takes<T: JsonSchema>(mut self) -> Self {
         self.takes = Some(schema::<T>);
         self
+    }
+
+    /// Takes a body that may be left out.
+    pub(super) fn may_take<T: JsonSchema>(mut self) -> Self {
+        self.may_be_empty = true;
+        self.takes::<T>()
     }
 
     /// Answers with JSON.

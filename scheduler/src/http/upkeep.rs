@@ -48,7 +48,7 @@ pub(super) fn routes() -> Vec<Route> {
             ADMIN,
             post(backup),
         )
-        .takes::<BackupRequest>()
+        .may_take::<BackupRequest>()
         .gives::<BackupDone>(201)
         .problems(&[ErrorCode::Conflict, ErrorCode::StorageFull]),
     ]
