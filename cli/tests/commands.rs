@@ -74,6 +74,7 @@ impl Backend for Fake {
             off: self.off.clone(),
             counters: BTreeMap::from([("seen".to_owned(), 3)]),
             policy: ffrtmp_governor::control::types::PolicyStatus::default(),
+            ledger: None,
         })
     }
 

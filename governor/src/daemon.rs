@@ -205,6 +205,10 @@ fn engine_options(options: &DaemonOptions, restore: Vec<JobView>) -> EngineOptio
         },
         policy: policy_in_force(config, options.observe),
         ceilings: Some(journal_beside(&options.socket)),
+        ledger: match &options.ledger {
+            LedgerAt::File(path) => Some(path.clone()),
+            LedgerAt::Memory => None,
+        },
         restore,
         discover: true,
     }

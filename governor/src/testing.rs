@@ -197,6 +197,7 @@ fn status(state: &FakeState) -> Status {
         off: Vec::new(),
         counters: BTreeMap::from([("discovered".to_owned(), 7), ("kernel seen".to_owned(), 11)]),
         policy: crate::control::types::PolicyStatus::default(),
+        ledger: None,
     }
 }
 

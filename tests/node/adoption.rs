@@ -1,16 +1,23 @@
 //! Processes that ran before the governor did, and governors that go and come.
 
 use ffrtmp_governor::core::facts::Found;
+use ffrtmp_tests::machine::emulated;
 use ffrtmp_tests::{Options, World, eventually};
 use nix::sys::signal::Signal;
 
 #[test]
 fn a_process_that_runs_already_is_adopted_with_its_children() {
     let mut world = World::idle(Options::default());
+    // Long enough to be there when the governor comes.
+    let life = if emulated() { "25000000" } else { "6000000" };
     let mut child = world
         .workload
-        .spawn(&["fork", "2", "sleep-us", "6000000", "exit", "3"]);
-    std::thread::sleep(std::time::Duration::from_millis(300));
+        .spawn(&["fork", "2", "sleep-us", life, "exit", "3"]);
+    let pid = child.id();
+    eventually("two children", || {
+        let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).ok()?;
+        (children.split_whitespace().count() == 2).then_some(())
+    });
     world.start();
     let job = world.job(child.id());
     assert_eq!(job.found, Found::Adopted);

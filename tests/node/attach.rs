@@ -3,6 +3,7 @@
 use std::process::{Command, Stdio};
 
 use ffrtmp_api::Report;
+use ffrtmp_tests::machine::emulated;
 use ffrtmp_tests::{World, eventually};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -33,7 +34,9 @@ fn report(output: &std::process::Output) -> Report {
 fn attach_mirrors_the_exit_code_of_a_process_it_is_not_the_parent_of() {
     let world = World::new();
     for no_daemon in [false, true] {
-        let pid = orphan(&world, "sleep-us 6000000 exit 42");
+        // Long enough to be attached to before it ends.
+        let life = if emulated() { 15_000_000 } else { 6_000_000 };
+        let pid = orphan(&world, &format!("sleep-us {life} exit 42"));
         let pid_text = pid.to_string();
         let mut args = vec![
             "attach",

@@ -168,6 +168,15 @@ fn server_user() -> u32 {
 fn the_edge_example_does_what_it_says() {
     let mut example = Example::start(include_str!("../../deploy/examples/edge.yaml"));
     assert_eq!(example.config.retention.as_secs(), 14 * 86_400);
+    let shown = example.world.output(&["doctor"]);
+    let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+    for line in [
+        "cpu_max of all jobs together",
+        "memory_max of all jobs together",
+        "streams-first",
+    ] {
+        assert!(shown.contains(line), "{line}: {shown}");
+    }
     let other = plain(&format!(
         "{ENCODE} -metadata url=https://ingest.example.com/push/sitekey/x"
     ));

@@ -227,7 +227,7 @@ fn usage_agrees_with_the_kernels_own_sums() {
     let told = usage.cpu_sec.unwrap();
     // The kernel tells of a thread's exit a little before the thread is gone. On an emulated CPU that tail is 2 to 3 ms
     // for each of the four threads.
-    let ticks = if std::env::var_os("FFRTMP_GUEST").is_some() {
+    let ticks = if ffrtmp_tests::machine::emulated() {
         4.0
     } else {
         1.0

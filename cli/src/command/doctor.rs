@@ -234,13 +234,13 @@ fn governor(global: &Global, status: &Status) -> Vec<Check> {
     for off in &status.off {
         add("feature", State::Off, off.clone());
     }
-    match std::fs::metadata(DEFAULT_LEDGER) {
-        Ok(found) => add(
-            "ledger",
-            State::Ok,
-            format!("{DEFAULT_LEDGER}, {} bytes", found.len()),
-        ),
-        Err(error) => add("ledger", State::Warn, format!("{DEFAULT_LEDGER}: {error}")),
+    let ledger = match &status.ledger {
+        Some(path) => path.display().to_string(),
+        None => DEFAULT_LEDGER.to_owned(),
+    };
+    match std::fs::metadata(&ledger) {
+        Ok(found) => add("ledger", State::Ok, format!("{ledger}, {} bytes", found.len())),
+        Err(error) => add("ledger", State::Warn, format!("{ledger}: {error}")),
     }
     checks
 }

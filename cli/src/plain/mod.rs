@@ -212,6 +212,7 @@ impl Backend for Plain {
             ],
             counters: BTreeMap::new(),
             policy: PolicyStatus::default(),
+            ledger: None,
         })
     }
 

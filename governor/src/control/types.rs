@@ -159,6 +159,9 @@ pub struct Status {
     /// What the node's own policy does.
     #[serde(default)]
     pub policy: PolicyStatus,
+    /// File that closed jobs are stored in; `None` when nothing stores them.
+    #[serde(default)]
+    pub ledger: Option<std::path::PathBuf>,
 }
 
 /// The node's own policy at this moment.

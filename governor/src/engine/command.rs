@@ -287,6 +287,7 @@ impl Worker {
             off: kernel.off().iter().chain(&self.off).cloned().collect(),
             counters,
             policy,
+            ledger: self.ledger.clone(),
         }
     }
 }

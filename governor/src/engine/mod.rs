@@ -64,6 +64,8 @@ pub struct EngineOptions {
     pub policy: PolicyOrder,
     /// Where the files written above the jobs are noted; `None` notes nothing.
     pub ceilings: Option<std::path::PathBuf>,
+    /// The ledger's file, for those who ask.
+    pub ledger: Option<std::path::PathBuf>,
     /// True in a daemon: live processes that match a rule are adopted at start.
     pub discover: bool,
 }
@@ -133,6 +135,7 @@ impl Engine {
         let mut worker = Worker::new(brain, commands, wake, options.discover)?;
         worker.restore(&options.restore);
         worker.set_policy(options.policy);
+        worker.ledger = options.ledger;
         worker.sync_filter();
         worker.watch_leftovers();
         let thread = std::thread::Builder::new()
@@ -182,6 +185,7 @@ struct Worker {
     /// What does not work on this machine beyond the kernel programs' own list, with the reason.
     off: Vec<String>,
     policy: policy::PolicyState,
+    ledger: Option<std::path::PathBuf>,
     /// Sessions opened so far.
     sessions: u64,
     /// When the timer goes off; 0 for never.
@@ -222,6 +226,7 @@ impl Worker {
             intake: intake::Intake::new(discover),
             off: Vec::new(),
             policy: policy::PolicyState::default(),
+            ledger: None,
             sessions: 0,
             armed_ns: 0,
             attaching: HashMap::new(),

@@ -5,14 +5,14 @@
 use std::io::Read;
 
 use super::cgroup::Group;
-use super::process::read_stat;
+use super::process::is_running;
 
 /// The group's `cgroup.events` while all that is left in it is on its way out. A group that holds a live process holds
 /// a stranger, and one on v1 alone has no such file; neither is waited for.
 pub(super) fn still_leaving(group: &Group) -> Option<std::fs::File> {
     let (events, text) = events_of(group)?;
     let populated = text.lines().any(|line| line == "populated 1");
-    (populated && group.pids().is_ok_and(|pids| !pids.into_iter().any(is_alive))).then_some(events)
+    (populated && group.pids().is_ok_and(|pids| !pids.into_iter().any(is_running))).then_some(events)
 }
 
 /// The group's `cgroup.events`, read; it reports changes after the reading. v1 alone has no such file.
@@ -22,11 +22,4 @@ pub(super) fn events_of(group: &Group) -> Option<(std::fs::File, String)> {
     let mut text = String::new();
     events.read_to_string(&mut text).ok()?;
     Some((events, text))
-}
-
-/// False for a process that has begun to exit.
-fn is_alive(pid: u32) -> bool {
-    /// `PF_EXITING` of include/linux/sched.h.
-    const PF_EXITING: u32 = 4;
-    read_stat(pid).is_ok_and(|stat| stat.flags & PF_EXITING == 0)
 }

@@ -96,6 +96,13 @@ pub fn read_stat(pid: u32) -> Result<Stat, ProcessError> {
     Stat::from_read(text.as_bytes()).map_err(|_| ProcessError::Parse { pid, file: "stat" })
 }
 
+/// False for a process that has begun to exit; it is not moved any more, and needs not be.
+pub fn is_running(pid: u32) -> bool {
+    /// `PF_EXITING` of include/linux/sched.h.
+    const PF_EXITING: u32 = 4;
+    read_stat(pid).is_ok_and(|stat| stat.flags & PF_EXITING == 0)
+}
+
 /// Real, effective, saved and file-system user of a process. `None` when it ended or its pid is another's now.
 pub fn owners(key: ProcessKey) -> Option<[u32; 4]> {
     let pinned = Pinned::open(key).ok()?;

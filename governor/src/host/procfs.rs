@@ -203,10 +203,6 @@ pub fn read_cgroups(pid: u32) -> Result<ProcessCGroups, ProcessError> {
 }
 
 /// The v2 group, or where that is the root, the first v1 group that is not.
-pub fn read_cgroup(pid: u32) -> Option<String> {
-    main_group(&read_cgroups(pid).ok()?)
-}
-
 fn main_group(groups: &ProcessCGroups) -> Option<String> {
     let v2 = groups.0.iter().find(|group| group.hierarchy == 0);
     v2.filter(|group| group.pathname != "/")

@@ -225,6 +225,7 @@ mod tests {
                 .map(|(name, value)| ((*name).to_owned(), *value))
                 .collect(),
             policy: crate::control::types::PolicyStatus::default(),
+            ledger: None,
         }
     }
 

@@ -19,15 +19,22 @@ const BOOT_LIMIT: Duration = Duration::from_mins(4);
 /// Memory of the guest in MiB. The root file system is a disk, so this is for the tests alone.
 const MEMORY_MIB: &str = "1536";
 
-/// Boots `kernel` with the disk and follows the steps to the power-off.
-pub(crate) fn boot(kernel: &Kernel, first: &Path, disk: &Path, steps: &[Step]) -> Result<Output> {
+/// Boots `kernel` with the disk and follows the steps to the power-off; each line of its console is shown behind the
+/// label.
+pub(crate) fn boot(
+    label: &str,
+    kernel: &Kernel,
+    first: &Path,
+    disk: &Path,
+    steps: &[Step],
+) -> Result<Output> {
     let started = Instant::now();
     let limit = steps.iter().map(|step| step.limit).sum::<Duration>() + BOOT_LIMIT;
     let mut child = qemu(kernel, first, disk)
         .spawn()
         .context("starting qemu-system-x86_64")?;
     let lines = reader(&mut child)?;
-    let mut console = Console::new(&kernel.release);
+    let mut console = Console::new(label);
     let ended = follow(&lines, &mut console, started + limit);
     if ended.is_err() {
         // Ours, and unreaped, so the pid cannot belong to anybody else.
@@ -121,10 +128,9 @@ struct Console {
 }
 
 impl Console {
-    fn new(release: &str) -> Self {
-        let short: Vec<&str> = release.split('.').take(2).collect();
+    fn new(label: &str) -> Self {
         Self {
-            prefix: format!("{}| ", short.join(".")),
+            prefix: format!("{label}| "),
             done: false,
             open: None,
             steps: Vec::new(),
@@ -206,7 +212,7 @@ mod tests {
 
     #[test]
     fn a_console_with_both_sentinels_gives_status_seconds_and_lines() {
-        let mut console = Console::new("6.1.0-56-cloud-amd64");
+        let mut console = Console::new("6.1");
         for line in [
             "@@vm begin 00-s0 3.50",
             "hello",

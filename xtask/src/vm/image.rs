@@ -75,9 +75,13 @@ pub(crate) enum Root<'a> {
     Debian(&'a Path),
 }
 
-/// Makes the disk: the guest's programs, the given (host, guest) files with their libraries, and the steps.
-pub(crate) fn disk(root: Root<'_>, files: &[(PathBuf, PathBuf)], steps: &[Step]) -> Result<PathBuf> {
-    let directory = workspace::scratch("vm")?;
+/// Makes the disk in this directory: the guest's programs, the given (host, guest) files with their libraries, and the steps.
+pub(crate) fn disk(
+    directory: &Path,
+    root: Root<'_>,
+    files: &[(PathBuf, PathBuf)],
+    steps: &[Step],
+) -> Result<PathBuf> {
     let tree = directory.join("root");
     if tree.exists() {
         fs::remove_dir_all(&tree).context("removing the last guest's tree")?;
@@ -238,9 +242,8 @@ fn pack(tree: &Path, disk: &Path) -> Result<PathBuf> {
 }
 
 /// Makes the first file system for one kernel: busybox, modules and the script that mounts the disk.
-pub(crate) fn first_file_system(kernel: &Kernel) -> Result<PathBuf> {
+pub(crate) fn first_file_system(directory: &Path, kernel: &Kernel) -> Result<PathBuf> {
     let shell = workspace::shell()?;
-    let directory = workspace::scratch("vm")?;
     let tree = directory.join("initrd");
     shell.remove_path(&tree)?;
     fs::create_dir_all(tree.join("modules")).context("creating the initrd's tree")?;

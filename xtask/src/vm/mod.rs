@@ -9,6 +9,7 @@ mod kernel;
 mod systemd;
 
 use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -29,6 +30,9 @@ const GUEST_ENV: &[(&str, &str)] = &[
     ("FFRTMP_STORM_EXECS", "500"),
     ("FFRTMP_CLOSURE_TRIALS", "200"),
 ];
+
+/// Held while a guest is made ready.
+static PREPARING: Mutex<()> = Mutex::new(());
 
 /// Which kernels, and what runs on them.
 #[derive(clap::Args)]
@@ -116,12 +120,22 @@ pub(crate) fn run(
     files: &[(PathBuf, PathBuf)],
     steps: &[Step],
 ) -> Result<Output> {
-    package::ensure(&[Need::Media, Need::Edge, Need::Vm])?;
-    let kernel = kernel::obtain(series)?;
-    println!("== booting {}", kernel.release);
-    let first = image::first_file_system(&kernel)?;
-    let disk = image::disk(root, files, steps)?;
-    let output = guest::boot(&kernel, &first, &disk, steps)?;
+    let label = match root {
+        Root::Bare => series.name(),
+        Root::Debian(_) => "systemd",
+    };
+    let (kernel, first, disk) = {
+        // apt and the kernels' directory take one at a time; the boots do not.
+        let _turn = PREPARING.lock().unwrap_or_else(PoisonError::into_inner);
+        package::ensure(&[Need::Media, Need::Edge, Need::Vm])?;
+        let directory = workspace::scratch(&format!("vm/{label}"))?;
+        let kernel = kernel::obtain(series)?;
+        let first = image::first_file_system(&directory, &kernel)?;
+        let disk = image::disk(&directory, root, files, steps)?;
+        (kernel, first, disk)
+    };
+    println!("== {label}: booting {}", kernel.release);
+    let output = guest::boot(label, &kernel, &first, &disk, steps)?;
     // Half a gigabyte that the next run makes anew in two seconds.
     std::fs::remove_file(&disk).context("removing the guest's disk")?;
     for step in &output.steps {
@@ -129,12 +143,12 @@ pub(crate) fn run(
             .status
             .map_or_else(|| "?".to_owned(), |status| status.to_string());
         println!(
-            "   {}: status {status}, {:.1} s in the guest",
+            "   {label} {}: status {status}, {:.1} s in the guest",
             step.name, step.seconds
         );
     }
     println!(
-        "   {} took {:.1} s from start to power-off",
+        "   {label} on {} took {:.1} s from start to power-off",
         kernel.release,
         output.took.as_secs_f64()
     );

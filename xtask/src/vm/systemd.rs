@@ -7,6 +7,7 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::sync::PoisonError;
 
 use anyhow::{Context, Result, bail};
 use xshell::cmd;
@@ -54,6 +55,7 @@ fn base() -> Result<PathBuf> {
         return Ok(directory);
     }
     println!("== making a Debian with systemd; this happens once");
+    let _turn = super::PREPARING.lock().unwrap_or_else(PoisonError::into_inner);
     package::ensure(&[Need::Debian])?;
     let shell = workspace::shell()?;
     shell.remove_path(&stamp)?;

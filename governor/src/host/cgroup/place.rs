@@ -11,7 +11,7 @@ use ffrtmp_abi::ProcessKey;
 use procfs::ProcessCGroups;
 
 use super::super::file::{self, IoError, chain};
-use super::super::process::{Pinned, ProcessError, read_stat, same_start, tick_ns};
+use super::super::process::{Pinned, ProcessError, is_running, read_stat, same_start, tick_ns};
 use super::super::procfs::read_cgroups;
 use super::CgroupError;
 use super::error::advice;
@@ -147,6 +147,8 @@ impl Tree {
                 }
                 false
             }
+            // The kernel leaves those where they are that are about to end.
+            Ok(_) if !is_running(key.pid) => true,
             Ok(_) => {
                 let pid = key.pid;
                 moved.warnings.push(format!(

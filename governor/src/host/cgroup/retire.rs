@@ -3,12 +3,10 @@
 //! Only `rmdir` is used, and the kernel refuses it for a group that holds a process, so nothing here can harm a workload.
 
 use std::collections::BTreeMap;
-use std::io::Read;
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use super::super::file::IoError;
-use super::super::process::read_stat;
 use super::CgroupError;
 use super::group::{Group, GroupDir, Tree, read_pids};
 
@@ -36,26 +34,6 @@ pub struct Leftover {
     pub group: Group,
     /// Processes in it, groups below it included, ascending.
     pub pids: Vec<u32>,
-}
-
-impl Group {
-    /// The group's `cgroup.events` while all that is left in it is on its way out. A group that holds a live process holds
-    /// a stranger, and one on v1 alone has no such file; neither is waited for.
-    pub fn still_leaving(&self) -> Option<std::fs::File> {
-        let path = self.dirs().first()?.path.join("cgroup.events");
-        let mut events = std::fs::File::open(path).ok()?;
-        let mut text = String::new();
-        events.read_to_string(&mut text).ok()?;
-        let populated = text.lines().any(|line| line == "populated 1");
-        (populated && self.pids().is_ok_and(|pids| !pids.into_iter().any(is_alive))).then_some(events)
-    }
-}
-
-/// False for a process that has begun to exit.
-fn is_alive(pid: u32) -> bool {
-    /// `PF_EXITING` of include/linux/sched.h.
-    const PF_EXITING: u32 = 4;
-    read_stat(pid).is_ok_and(|stat| stat.flags & PF_EXITING == 0)
 }
 
 impl Tree {

@@ -2,7 +2,7 @@
 //!
 //! The bus is talked to on a thread of its own, because an answer takes milliseconds and may take seconds, while the
 //! engine must go on. Every order is answered exactly once. Nothing here moves or signals a process by itself, and no
-//! unit is ever stopped.
+//! unit is stopped but a scope of ours whose service was restarted.
 
 mod bus;
 mod follow;
