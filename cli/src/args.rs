@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use ffrtmp_api::{CpuMax, Intent, IoPriority, JobId, Limits};
 use ffrtmp_governor::core::rule::PlacementMode;
 
+use crate::client::args::SchedulerVerb;
 use crate::limits;
 
 /// Largest `--cpu-quota`, percent of one core: 1024 cores, the bound of [`Limits::validate`].
@@ -70,6 +71,7 @@ pub struct Global {
 pub enum Format {
     /// Aligned columns for people
     #[default]
+    #[value(alias = "text")]
     Table,
     /// The table with every column
     Wide,
@@ -77,6 +79,23 @@ pub enum Format {
     Json,
     /// Comma-separated values with a header line
     Csv,
+    /// YAML; `config recommend` only
+    #[value(hide = true)]
+    Yaml,
+    /// Shell variables; `config recommend` only
+    #[value(hide = true)]
+    Bash,
+}
+
+impl Format {
+    /// The word, for a form that only a recommendation has.
+    pub fn recommendation(self) -> Option<&'static str> {
+        match self {
+            Self::Yaml => Some("yaml"),
+            Self::Bash => Some("bash"),
+            Self::Table | Self::Wide | Self::Json | Self::Csv => None,
+        }
+    }
 }
 
 /// What to do.
@@ -102,6 +121,9 @@ pub enum Verb {
     Rules(RulesArgs),
     /// Say what works on this machine, and why the rest does not
     Doctor,
+    /// What a scheduler is asked.
+    #[command(flatten)]
+    Scheduler(SchedulerVerb),
     /// Print a completion script
     Completions(CompletionsArgs),
     /// Write the manual pages

@@ -23,17 +23,33 @@ pub enum ExitCode {
     Degraded = 3,
     /// `doctor`: no limit that needs a control group can be enforced from here.
     Ungoverned = 4,
+    /// No scheduler answers, or it is not trusted.
+    Unreachable = 5,
+    /// The key is missing or wrong, or it may not do this.
+    Denied = 6,
+    /// The scheduler knows no such job, node, key or token.
+    Missing = 7,
+    /// The state of the job or node does not allow it.
+    Conflict = 8,
+    /// `jobs submit`: part of the batch was refused.
+    Partial = 9,
+    /// A job that was waited for did not complete.
+    JobFailed = 10,
+    /// The scheduler is busy, is stopping, or its disk is full; the same may succeed later.
+    Busy = 11,
     /// `run`, `attach`: ffrtmp itself failed, or the end of the process was not seen.
     Own = 125,
     /// `run`: the command cannot be executed.
     NotExecutable = 126,
     /// `run`: the command was not found.
     NotFound = 127,
+    /// Ctrl-C ended the waiting for a job; the job goes on.
+    Interrupted = 130,
 }
 
 impl ExitCode {
     /// Every status, with its meaning for the generated table.
-    pub const ALL: [(Self, &'static str); 8] = [
+    pub const ALL: [(Self, &'static str); 16] = [
         (Self::Success, "done"),
         (
             Self::Failure,
@@ -52,11 +68,40 @@ impl ExitCode {
             "`doctor`: no limit that needs a control group can be enforced from here",
         ),
         (
+            Self::Unreachable,
+            "no scheduler answers, or its certificate is not trusted",
+        ),
+        (
+            Self::Denied,
+            "the scheduler's answer: the key is missing or wrong, or it may not do this",
+        ),
+        (
+            Self::Missing,
+            "the scheduler knows no such job, node, key or token",
+        ),
+        (
+            Self::Conflict,
+            "the state of the job or node does not allow it, or an idempotency key was used with another body",
+        ),
+        (Self::Partial, "`jobs submit`: part of the batch was refused"),
+        (
+            Self::JobFailed,
+            "`jobs submit --wait`, `status --wait`, `watch JOB`: the job ended and did not complete",
+        ),
+        (
+            Self::Busy,
+            "the scheduler is busy, is stopping, or its disk is full; the same may succeed later",
+        ),
+        (
             Self::Own,
             "`run`, `attach`: ffrtmp itself failed, or the end of the process was not seen",
         ),
         (Self::NotExecutable, "`run`: the command cannot be executed"),
         (Self::NotFound, "`run`: the command was not found"),
+        (
+            Self::Interrupted,
+            "Ctrl-C ended the waiting for a job; the job goes on",
+        ),
     ];
 
     /// The table for the documentation.

@@ -6,6 +6,7 @@ use ffrtmp_governor::client::ConnectError;
 use ffrtmp_governor::control::types::{ErrorCode, RequestError};
 use ffrtmp_governor::host::spawn::SpawnError;
 
+use crate::client::error::ClientError;
 use crate::exit::ExitCode;
 use crate::local::LocalError;
 
@@ -70,6 +71,12 @@ pub enum Failure {
         /// The kernel's reason.
         source: std::io::Error,
     },
+    /// The scheduler refused, or could not be asked.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// What was typed, or written into a file of jobs, cannot be meant; each line names a flag or a place.
+    #[error("{0}")]
+    Typed(String),
     /// Something else on the machine failed.
     #[error("{step}")]
     Machine {
@@ -109,6 +116,10 @@ impl Failure {
         match self {
             Self::NotFound(_) => ExitCode::NotFound,
             Self::NotExecutable { .. } => ExitCode::NotExecutable,
+            Self::Client(error) => error.exit(),
+            // `run` and `attach` have no status of their own for a wrong command line; see `ExitCode::Usage`.
+            Self::Typed(_) if own == ExitCode::Own => ExitCode::Own,
+            Self::Typed(_) => ExitCode::Usage,
             Self::Request(_)
             | Self::NoSuchProcess(_)
             | Self::Ourselves(_)
@@ -126,6 +137,7 @@ impl Failure {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Request(refused) => refused.hint.clone(),
+            Self::Client(error) => error.hint(),
             Self::NoSuchProcess(pid) => Some(format!(
                 "`kill -0 {pid}` tells whether it lives; it may have ended"
             )),
@@ -144,7 +156,11 @@ impl Failure {
                 Some("make the directory, or name one that this user may enter".to_owned())
             }
             Self::File { .. } => Some("check the path, and whether this user may open it".to_owned()),
-            Self::Connect { .. } | Self::Local(_) | Self::Spawn(_) | Self::Machine { .. } => None,
+            Self::Connect { .. }
+            | Self::Local(_)
+            | Self::Spawn(_)
+            | Self::Typed(_)
+            | Self::Machine { .. } => None,
         }
     }
 

@@ -5,6 +5,8 @@ use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
 use comfy_table::{ContentArrangement, Table, presets};
+pub use ffrtmp_governor::core::redact::harmless;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 
 use crate::args::Format;
@@ -15,8 +17,34 @@ pub struct Output {
     results: Box<dyn Write>,
     talk: Box<dyn Write>,
     terminal: bool,
+    talk_terminal: bool,
     colour: bool,
     closed: bool,
+}
+
+/// A bar on standard error, where that is a terminal.
+pub struct Progress(ProgressBar);
+
+impl Progress {
+    /// How far it is.
+    pub fn at(&self, position: u64) {
+        self.0.set_position(position);
+    }
+
+    /// What is going on.
+    pub fn say(&self, text: &str) {
+        self.0.set_message(harmless(text));
+    }
+
+    /// True when somebody sees it.
+    pub fn visible(&self) -> bool {
+        !self.0.is_hidden()
+    }
+
+    /// Removes the bar.
+    pub fn finish(&self) {
+        self.0.finish_and_clear();
+    }
 }
 
 /// Rows and columns of one result. Columns marked wide are left out of the plain table.
@@ -101,6 +129,7 @@ impl Output {
             results: Box::new(io::stdout()),
             talk: Box::new(io::stderr()),
             terminal,
+            talk_terminal: io::stderr().is_terminal(),
             colour: terminal && !no_colour,
             closed: false,
         }
@@ -113,6 +142,7 @@ impl Output {
             results,
             talk,
             terminal: false,
+            talk_terminal: false,
             colour: false,
             closed: false,
         }
@@ -148,8 +178,33 @@ impl Output {
         match self.format {
             Format::Csv => self.write(&rows.csv()?),
             Format::Wide => self.write(&rows.aligned(true, false)),
-            Format::Table | Format::Json => self.write(&rows.aligned(false, self.terminal)),
+            Format::Table | Format::Json | Format::Yaml | Format::Bash => {
+                self.write(&rows.aligned(false, self.terminal))
+            }
         }
+    }
+
+    /// One row of CSV.
+    pub fn csv_line(&mut self, cells: &[String]) -> io::Result<()> {
+        let mut writer = csv::Writer::from_writer(Vec::new());
+        writer.write_record(cells)?;
+        let bytes = writer.into_inner().map_err(csv::IntoInnerError::into_error)?;
+        self.write(&String::from_utf8(bytes).map_err(io::Error::other)?)
+    }
+
+    /// A bar that ends at `length`.
+    pub fn progress(&self, length: u64, name: &str) -> Progress {
+        let target = if self.talk_terminal {
+            ProgressDrawTarget::stderr()
+        } else {
+            ProgressDrawTarget::hidden()
+        };
+        let bar = ProgressBar::with_draw_target(Some(length), target).with_prefix(name.to_owned());
+        match ProgressStyle::with_template("{prefix} [{bar:32}] {msg}") {
+            Ok(style) => bar.set_style(style.progress_chars("=> ")),
+            Err(error) => debug_assert!(false, "{error}"),
+        }
+        Progress(bar)
     }
 
     /// Results as indented JSON.
@@ -223,6 +278,11 @@ pub fn bytes(count: u64) -> String {
         figure /= 1024.0;
     }
     format!("{figure:.1}T")
+}
+
+/// A time to the second.
+pub fn second(at: jiff::Timestamp) -> String {
+    at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
 /// A span in its two largest units.

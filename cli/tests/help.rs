@@ -8,6 +8,7 @@ fn ffrtmp(args: &[&str]) -> (i32, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_ffrtmp"))
         .args(args)
         .env_remove("FFRTMP_SOCKET")
+        .env("HOME", "/nonexistent")
         .env("COLUMNS", "110")
         .output()
         .unwrap();
@@ -31,16 +32,28 @@ fn every_verb_explains_itself() {
         "rules",
         "doctor",
         "completions",
+        "jobs",
+        "jobs submit",
+        "jobs list",
+        "nodes",
+        "config",
+        "login",
+        "keys create",
         "",
     ] {
-        let args: Vec<&str> = [verb, "--help"]
-            .into_iter()
-            .filter(|word| !word.is_empty())
-            .collect();
+        let words = verb.split(' ').chain(["--help"]);
+        let args: Vec<&str> = words.filter(|word| !word.is_empty()).collect();
         let (status, text) = ffrtmp(&args);
         assert_eq!(status, 0);
         insta::assert_snapshot!(
-            format!("help_{}", if verb.is_empty() { "ffrtmp" } else { verb }),
+            format!(
+                "help_{}",
+                if verb.is_empty() {
+                    "ffrtmp".to_owned()
+                } else {
+                    verb.replace(' ', "_")
+                }
+            ),
             text
         );
     }
@@ -91,6 +104,25 @@ fn wrong_command_lines_name_the_flag_and_what_it_takes() {
         "explain",
         "rules test /nonexistent.yaml",
         "ps --socket /nonexistent.sock",
+        "ps --output bash",
+        "run --output yaml -- true",
+        "jobs",
+        "jobs submit",
+        "jobs submit --scenario 1080p-h265x --bitrate fast",
+        "jobs submit --scenario 720p-h264 --queue urgent",
+        "jobs submit --scenario 720p-h264 --cpu-limit -1",
+        "jobs submit --scenario 720p-h264 --file a.csv --glob *",
+        "jobs submit --file jobs.txt",
+        "jobs status x",
+        "jobs edit 1",
+        "jobs list --status done",
+        "jobs list --master x",
+        "nodes drain a/b",
+        "keys create ci",
+        "tokens create --expires 5",
+        "config recommend --environment moon",
+        "config recommend --output csv",
+        "login https://localhost:1 --fingerprint abc",
         "bogus",
     ] {
         let args: Vec<String> = shlex::split(line).unwrap();
@@ -106,10 +138,29 @@ fn wrong_command_lines_name_the_flag_and_what_it_takes() {
 fn a_completion_script_and_a_manual_page_exist_for_every_verb() {
     let (status, script) = ffrtmp(&["completions", "bash"]);
     assert_eq!(status, 0);
-    assert!(script.contains("--cpu-quota") && script.contains("watch"));
+    assert!(
+        [
+            "--cpu-quota",
+            "watch",
+            "jobs",
+            "--idempotency-key",
+            "cordon",
+            "--fingerprint"
+        ]
+        .iter()
+        .all(|word| script.contains(word))
+    );
     let dir = tempfile::tempdir().unwrap();
     assert_eq!(ffrtmp(&["man", "--dir", dir.path().to_str().unwrap()]).0, 0);
-    for page in ["ffrtmp.1", "ffrtmp-run.1", "ffrtmp-watch.1", "ffrtmp-doctor.1"] {
+    for page in [
+        "ffrtmp.1",
+        "ffrtmp-run.1",
+        "ffrtmp-watch.1",
+        "ffrtmp-doctor.1",
+        "ffrtmp-jobs-submit.1",
+        "ffrtmp-nodes-drain.1",
+        "ffrtmp-login.1",
+    ] {
         assert!(dir.path().join(page).exists(), "{page}");
     }
 }

@@ -7,6 +7,7 @@ use ffrtmp_abi::decode::{self, Entry};
 use ffrtmp_abi::{LiveRow, Record, TaskRow};
 use ffrtmp_governor::config;
 use ffrtmp_governor::core::redact::{MASK, Redactor, is_harmful};
+use ffrtmp_scheduler::security::token;
 
 /// Kernel records: any bytes decode or are refused, and what decodes is no longer than what came in.
 pub fn record_decode(bytes: &[u8]) {
@@ -62,6 +63,41 @@ pub fn redact(bytes: &[u8]) {
     assert!(clean.iter().all(|arg| !arg.contains(is_harmful)));
 }
 
+/// Cursors of pages: any text is refused or is what its meaning is written as.
+pub fn cursor(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    if let Ok(cursor) = text.parse::<ffrtmp_api::Cursor>() {
+        assert_eq!(cursor.to_string(), text, "two texts are one cursor");
+        assert!(cursor.number() >= 0);
+    }
+}
+
+/// Keys: any text is refused or taken apart without a rest, and only its own secret fits its hash.
+pub fn api_key(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let Some(parsed) = token::parse(&text) else { return };
+    let tail = parsed.tail.map_or_else(String::new, |tail| format!("_{tail}"));
+    let rest = format!("_{}_{}{tail}", parsed.id, parsed.secret);
+    assert!(text.ends_with(&rest) && text.len() == rest.len() + 3, "{text:?}");
+    let hash = token::SecretHash::of(parsed.secret);
+    assert!(hash.matches(parsed.secret) && !hash.matches(&format!("{}x", parsed.secret)));
+}
+
+/// Filters of lists: any query string is refused by the name of a field, in words safe to print, or is within bounds.
+pub fn filter(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    match ffrtmp_scheduler::http::filter(&text) {
+        Ok((filter, paging)) => {
+            assert!(filter.validate().is_ok() && paging.validate().is_ok());
+        }
+        Err(problem) => {
+            assert_eq!(problem.status, 400);
+            assert!(!problem.errors.is_empty(), "{problem:?}");
+            assert!(!problem.detail.contains(is_harmful), "{:?}", problem.detail);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::path::Path;
@@ -97,5 +133,20 @@ mod tests {
     #[test]
     fn command_line_seeds_break_no_promise() {
         replay("redact", super::redact);
+    }
+
+    #[test]
+    fn cursor_seeds_break_no_promise() {
+        replay("cursor", super::cursor);
+    }
+
+    #[test]
+    fn key_seeds_break_no_promise() {
+        replay("api_key", super::api_key);
+    }
+
+    #[test]
+    fn filter_seeds_break_no_promise() {
+        replay("filter", super::filter);
     }
 }

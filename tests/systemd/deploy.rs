@@ -12,7 +12,8 @@ fn systemd_is_the_first_process_and_the_machine_is_up() {
 
 #[test]
 fn every_unit_we_ship_is_understood_whole() {
-    let units = "ffrtmp-governor.service ffrtmp-jobs.service ffrtmp-run@clip.service user@1000.service";
+    let units = "ffrtmp-governor.service ffrtmp-jobs.service ffrtmp-run@clip.service ffrtmp-scheduler.service \
+                 user@1000.service";
     let output = shell(&format!("systemd-analyze verify --man=no {units}"));
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(
@@ -20,6 +21,21 @@ fn every_unit_we_ship_is_understood_whole() {
         "{}: {said}",
         output.status
     );
+}
+
+#[test]
+fn the_scheduler_serves_in_its_unit_with_no_capability() {
+    sh("systemctl start ffrtmp-scheduler");
+    let pid = sh("systemctl show -P MainPID ffrtmp-scheduler");
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("CapBnd:"));
+    assert_eq!(u64::from_str_radix(line.unwrap().trim(), 16).unwrap(), 0);
+    let modes = sh(
+        "stat -c %a /var/lib/ffrtmp-scheduler/queue.d /var/lib/ffrtmp-scheduler/queue.d/ca.key | paste -sd' '",
+    );
+    assert_eq!(modes, "700 600");
+    sh("systemctl stop ffrtmp-scheduler");
+    assert_eq!(sh("systemctl show -P Result ffrtmp-scheduler"), "success");
 }
 
 #[test]

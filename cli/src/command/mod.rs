@@ -9,6 +9,7 @@ pub mod ps;
 pub mod release;
 pub mod rules;
 pub mod run;
+pub mod scheduler;
 pub mod watch;
 
 mod follow;
@@ -24,6 +25,7 @@ use crate::output::Output;
 /// Does what was typed.
 pub async fn dispatch(cli: Cli, output: &mut Output) -> Result<u8, Failure> {
     let global = &cli.global;
+    scheduler::fits(&cli.verb, output)?;
     let done = match cli.verb {
         Verb::Run(args) => {
             return with(global, Need::Job, async |governor| {
@@ -75,6 +77,7 @@ pub async fn dispatch(cli: Cli, output: &mut Output) -> Result<u8, Failure> {
             })
             .await?
         }
+        Verb::Scheduler(verb) => scheduler::dispatch(verb, output).await?,
         Verb::Completions(args) => completions::completions(args.shell, output)?,
         Verb::Man(args) => completions::man(&args.dir, output)?,
     };
@@ -111,6 +114,7 @@ pub fn own_failure(verb: &Verb) -> ExitCode {
         | Verb::Release(_)
         | Verb::Rules(_)
         | Verb::Doctor
+        | Verb::Scheduler(_)
         | Verb::Completions(_)
         | Verb::Man(_) => ExitCode::Failure,
     }

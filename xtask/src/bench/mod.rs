@@ -12,6 +12,7 @@ mod placement;
 mod programs;
 mod report;
 mod scan;
+mod scheduler;
 mod stats;
 mod target;
 
@@ -38,6 +39,8 @@ pub(crate) struct Args {
 enum What {
     /// From an exec to its placement, what is missed, and what it costs everybody else
     Discovery(Discovery),
+    /// The scheduler under load: submissions, claims, dispatch, restarts, thousands of nodes; a naive design beside it
+    Scheduler(scheduler::Scheduler),
 }
 
 #[derive(clap::Args)]
@@ -109,7 +112,10 @@ struct Results {
 
 /// The verb.
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let What::Discovery(args) = &args.what;
+    let args = match &args.what {
+        What::Discovery(args) => args,
+        What::Scheduler(args) => return scheduler::run(args),
+    };
     if !workspace::is_root() {
         bail!("the governor needs root: run `sudo cargo xtask bench`");
     }

@@ -3,6 +3,7 @@
 //!
 //! It is the whole of CI. A suite that fails does not keep the next one from running, so one run shows every fault.
 
+mod api;
 mod counts;
 
 use std::io::{BufRead, BufReader};
@@ -82,6 +83,8 @@ enum Suite {
     Lint,
     /// Unit, property, snapshot and command-line tests
     Unit,
+    /// The scheduler's API against its `OpenAPI` document, by schemathesis
+    Api,
     /// The committed object is what its source gives
     Ebpf,
     /// The kernel suites on this machine
@@ -218,6 +221,7 @@ impl Suite {
         match self {
             Self::Lint => Ok(lint::checks()),
             Self::Unit => unit(long),
+            Self::Api => api::run(long),
             Self::Ebpf => ebpf::check().map(|()| Counts::one(true)),
             Self::Node => node(long),
             Self::Vm6_1 => vm::run_suites(Series::V6_1),

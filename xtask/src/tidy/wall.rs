@@ -1,4 +1,4 @@
-//! The wall around the governor's core: it decides and does nothing, so it may name only data.
+//! The wall around the cores of governor and scheduler: they decide and do nothing, so they may name only data.
 //!
 //! Tests inside the core are free; what is checked is the code that ships.
 
@@ -45,16 +45,16 @@ const CLOCKS: &[&str] = &["Timestamp::now", "Zoned::now", "Instant::now", "Syste
 
 /// True for a file of the core.
 pub(super) fn is_core(path: &Path) -> bool {
-    path.starts_with("governor/src/core")
+    path.starts_with("governor/src/core") || path.starts_with("scheduler/src/core")
 }
 
-/// Crates the governor depends on that its core may not name, as they are written in code.
+/// Crates that governor and scheduler depend on and their cores may not name, as they are written in code.
 pub(super) fn foreign_crates(metadata: &Metadata) -> BTreeSet<String> {
-    let governor = metadata
+    let owners = metadata
         .packages
         .iter()
-        .find(|package| package.name.as_str() == "ffrtmp-governor");
-    let names = governor.into_iter().flat_map(|package| &package.dependencies);
+        .filter(|package| ["ffrtmp-governor", "ffrtmp-scheduler"].contains(&package.name.as_str()));
+    let names = owners.flat_map(|package| &package.dependencies);
     names
         .map(|dependency| dependency.name.replace('-', "_"))
         .filter(|name| !CRATES.contains(&name.as_str()))
