@@ -48,7 +48,8 @@ fn show(event: &JobEvent, output: &mut Output) -> Result<(), Failure> {
             rows.push(cells(event));
             output.rows(&rows)?;
         }
-        Format::Table | Format::Wide => output.line(&cells(event).join("  "))?,
+        // The last two are refused before any verb but a recommendation runs.
+        Format::Table | Format::Wide | Format::Yaml | Format::Bash => output.line(&cells(event).join("  "))?,
     }
     Ok(())
 }
