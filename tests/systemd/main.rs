@@ -8,6 +8,7 @@
     reason = "a test that cannot go on must fail"
 )]
 
+mod containers;
 mod deploy;
 mod restart;
 mod run;

@@ -31,10 +31,23 @@ const PACKAGES: &[&str] = &[
     "libpam-systemd",
     "cron",
     "procps",
+    "podman",
+    "crun",
+    "netavark",
 ];
 
-/// Units that would write to the console, or wait for hardware that is not there.
-const MASKED: &[&str] = &["serial-getty@ttyS0.service", "getty@tty1.service", "getty.target"];
+/// Units that would write to the console, wait for hardware that is not there, or look for containers at every boot.
+const MASKED: &[&str] = &[
+    "serial-getty@ttyS0.service",
+    "getty@tty1.service",
+    "getty.target",
+    "podman.service",
+    "podman.socket",
+    "podman-auto-update.service",
+    "podman-auto-update.timer",
+    "podman-clean-transient.service",
+    "podman-restart.service",
+];
 
 /// Runs the steps once the machine is up. `TasksMax` and the like stay as an administrator's service has them.
 const RUNNER: &str = "[Unit]\nDescription=Steps of cargo xtask vm\nAfter=multi-user.target\n\n[Service]\nType=exec\n\
@@ -49,8 +62,8 @@ const TEST: &str = "/usr/lib/ffrtmp-tests/systemd";
 fn base() -> Result<PathBuf> {
     let directory = workspace::scratch("vm/systemd")?.join("base");
     let stamp = directory.with_extension("complete");
-    let content = PACKAGES.join(" ");
-    // Another list of packages is another base, and a half-made one is none.
+    let content = [PACKAGES, MASKED].concat().join(" ");
+    // Other lists make another base, and a half-made one is none.
     if fs::read_to_string(&stamp).is_ok_and(|text| text == content) {
         return Ok(directory);
     }
