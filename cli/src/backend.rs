@@ -14,10 +14,11 @@ use ffrtmp_governor::control::types::{
     SessionRules, Status,
 };
 use ffrtmp_governor::core::rule::RuleSet;
+use ffrtmp_governor::host::file::chain;
 use tokio::sync::mpsc;
 
 use crate::args::Global;
-use crate::failure::{Failure, error_chain};
+use crate::failure::Failure;
 use crate::local::{self, LocalError};
 use crate::plain::Plain;
 
@@ -124,7 +125,7 @@ impl Connected {
         match local::start(need, &socket) {
             Ok(governor) => Ok(Self::Governor(governor)),
             Err(LocalError::Engine(error)) if !matches!(need, Need::Watch { .. }) => {
-                Ok(Self::Plain(Plain::new(&error_chain(&error))))
+                Ok(Self::Plain(Plain::new(&chain(&error))))
             }
             Err(error) => Err(error.into()),
         }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use ffrtmp_governor::client::ConnectError;
 use ffrtmp_governor::control::types::{ErrorCode, RequestError};
+use ffrtmp_governor::host::file::chain;
 use ffrtmp_governor::host::spawn::SpawnError;
 
 use crate::client::error::ClientError;
@@ -166,20 +167,8 @@ impl Failure {
 
     /// The message and all its causes on one line.
     pub fn chain(&self) -> String {
-        error_chain(self)
+        chain(self)
     }
-}
-
-/// An error and all its causes on one line.
-pub fn error_chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 impl From<std::io::Error> for Failure {

@@ -94,15 +94,14 @@ impl Example {
         self.seen.insert(name.to_owned());
     }
 
+    /// Of every rule of the file.
+    fn names(&self) -> impl Iterator<Item = String> {
+        self.config.rules.rules().iter().map(|rule| rule.name.clone())
+    }
+
     /// Every rule of the file was seen to act; nothing stays under it.
     fn finish(self) {
-        let all: BTreeSet<String> = self
-            .config
-            .rules
-            .rules()
-            .iter()
-            .map(|rule| rule.name.clone())
-            .collect();
+        let all: BTreeSet<String> = self.names().collect();
         assert_eq!(self.seen, all, "rules that no process of this test met");
         let released = self.world.output(&["release", "--all"]);
         assert!(released.status.success(), "{released:?}");
@@ -295,13 +294,7 @@ fn holds_records(pid: u32, entries: u32) -> bool {
 #[test]
 fn the_watch_config_example_does_what_it_says() {
     let mut example = Example::start(include_str!("../../deploy/examples/watch-config.yaml"));
-    let names: Vec<String> = example
-        .config
-        .rules
-        .rules()
-        .iter()
-        .map(|rule| rule.name.clone())
-        .collect();
+    let names: Vec<String> = example.names().collect();
     let of = |command: &str| names.iter().find(|name| name.ends_with(command)).unwrap().clone();
     let encode = elsewhere(server_user(), "/srv/media", ENCODE);
     let job = example.governed(&encode.0, &of("ffmpeg"), &[]);

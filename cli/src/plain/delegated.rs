@@ -10,9 +10,8 @@ use ffrtmp_governor::control::types::AttachRequest;
 use ffrtmp_governor::core::rule::PlacementMode;
 use ffrtmp_governor::host::cgroup::{CgroupBase, Group, Tree, TreeOptions};
 use ffrtmp_governor::host::descend::descendants;
+use ffrtmp_governor::host::file::chain;
 use ffrtmp_governor::host::process::Pinned;
-
-use super::with_causes;
 
 /// The user's own part of the tree.
 #[derive(Debug, Clone)]
@@ -60,7 +59,7 @@ impl Delegated {
         let mut prepared = match self.tree.prepare(class, &name, &request.limits) {
             Ok(prepared) => prepared,
             Err(error) => {
-                report.warnings.push(with_causes(&error));
+                report.warnings.push(chain(&error));
                 return None;
             }
         };
@@ -68,7 +67,7 @@ impl Delegated {
         match self.tree.place(&prepared.group, process, || descendants(root)) {
             Ok(moved) => prepared.settle(&moved),
             Err(error) => {
-                report.warnings.push(with_causes(&error));
+                report.warnings.push(chain(&error));
                 self.tree.retire(&prepared.group);
                 return None;
             }

@@ -22,6 +22,7 @@ use ffrtmp_governor::core::facts::{Found, ProcessFacts};
 use ffrtmp_governor::core::redact::Redactor;
 use ffrtmp_governor::core::rule::{Needs, OnForeignMove};
 use ffrtmp_governor::host::cgroup::Group;
+use ffrtmp_governor::host::file::chain;
 use ffrtmp_governor::host::process::{Pinned, ProcessError, read_stat};
 use ffrtmp_governor::host::procfs::{is_kernel_thread, read_facts};
 use jiff::{SignedDuration, Timestamp};
@@ -104,7 +105,7 @@ impl Plain {
                     "name its process: the Tgid line of /proc/PID/status",
                 )
             }
-            other => refuse(ErrorCode::Failed, with_causes(&other), None),
+            other => refuse(ErrorCode::Failed, chain(&other), None),
         };
         let stat = read_stat(pid).map_err(failed)?;
         if is_kernel_thread(&stat) {
@@ -371,13 +372,6 @@ fn start_of(found: Found, started_ns: u64) -> Timestamp {
 /// Nanoseconds since boot, suspended time included: the clock of process starts.
 pub(crate) fn boot_ns() -> u64 {
     clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(0, |time| Duration::from(time).as_nanos() as u64)
-}
-
-fn with_causes(error: &dyn std::error::Error) -> String {
-    match error.source() {
-        Some(cause) => format!("{error}: {}", with_causes(cause)),
-        None => error.to_string(),
-    }
 }
 
 fn refuse(code: ErrorCode, message: String, hint: Option<&str>) -> RequestError {

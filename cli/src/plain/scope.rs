@@ -6,10 +6,9 @@
 use ffrtmp_api::{JobId, LimitsReport, PlacementReport};
 use ffrtmp_governor::core::unit::scope_of;
 use ffrtmp_governor::host::cgroup::{Tree, TreeOptions};
+use ffrtmp_governor::host::file::chain;
 use ffrtmp_governor::host::process::Pinned;
 use ffrtmp_governor::host::systemd;
-
-use super::with_causes;
 
 /// A scope of the user's manager around the process, with what it enforces added to the report; or why there is none.
 pub(super) async fn of_user(
@@ -27,8 +26,8 @@ pub(super) async fn of_user(
     let scope = scope_of(&format!("{name}-{}", process.pid()));
     systemd::user_scope(&scope, process.pid(), &report.asked)
         .await
-        .map_err(|error| with_causes(&error))?;
-    let tree = Tree::open(TreeOptions::default()).map_err(|error| with_causes(&error))?;
+        .map_err(|error| chain(&error))?;
+    let tree = Tree::open(TreeOptions::default()).map_err(|error| chain(&error))?;
     let group = tree
         .group_named(process, &scope)
         .ok_or_else(|| format!("your service manager made {scope}, but the process is not in it"))?;

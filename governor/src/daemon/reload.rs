@@ -10,6 +10,7 @@ use super::starts::Starts;
 use crate::config::{self, Config, ConfigError};
 use crate::control::types::{ErrorCode, Reloaded, RequestError};
 use crate::engine::EngineHandle;
+use crate::host::file::chain;
 
 /// Puts the file's rules in force anew.
 #[derive(Debug)]
@@ -130,14 +131,4 @@ impl Reloader {
             .filter_map(|(name, changed)| changed.then_some(name))
             .collect()
     }
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }

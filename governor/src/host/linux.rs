@@ -13,6 +13,7 @@ use ffrtmp_abi::ProcessKey;
 use ffrtmp_api::Limits;
 
 use super::cgroup::{CgroupError, Group, Leftover, Tree, TreeOptions};
+use super::file::chain;
 use super::kernel::Kernel;
 use super::leaving::still_leaving;
 use super::policy::Ceilings;
@@ -141,14 +142,11 @@ impl Host for LinuxHost {
         let mut outside = self.tree.outside(group, &process);
         if restore && !outside.is_empty() {
             // Children it had in the other group come along.
-            let kernel = &self.kernel;
-            let members = || {
-                kernel
-                    .members_of(key)
-                    .into_iter()
-                    .filter(|one| *one != process.key())
+            let others = || {
+                let members = self.kernel.members_of(key).into_iter();
+                members.filter(|one| *one != process.key()).collect()
             };
-            match self.tree.place(group, &process, || members().collect()) {
+            match self.tree.place(group, &process, others) {
                 Ok(moved) => {
                     found.restored = moved.pids.len();
                     let reasons = moved.refused.into_iter().map(|(_, why)| why);
@@ -313,16 +311,4 @@ pub(super) fn not_placed(error: &CgroupError, placement: Placement) -> NotPlaced
         chain(error)
     };
     NotPlaced { why, placement }
-}
-
-/// An error with its causes, for a record that is read far from here.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }

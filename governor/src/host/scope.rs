@@ -10,7 +10,8 @@ use ffrtmp_api::Limits;
 
 use super::NotPlaced;
 use super::cgroup::Group;
-use super::linux::{LinuxHost, chain, needing_a_group, not_placed};
+use super::file::chain;
+use super::linux::{LinuxHost, needing_a_group, not_placed};
 use super::process::{Pinned, read_stat};
 use super::systemd::{self, ScopeAnswer, ScopeOrder};
 use crate::core::event::{PlaceOrder, Placement};

@@ -16,7 +16,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use zbus::Connection;
 
-use super::linux::chain;
+use super::file::chain;
 pub use bus::{BusError, user_scope};
 use follow::Followed;
 
