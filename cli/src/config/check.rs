@@ -12,7 +12,7 @@ use crate::client::book::Book;
 use crate::client::target::address;
 use crate::client::{Client, trust};
 use crate::exit::ExitCode;
-use crate::failure::{Failure, error_chain};
+use crate::failure::Failure;
 use crate::output::Output;
 
 /// Keys at the top of a file of contexts.
@@ -31,7 +31,7 @@ pub async fn check(args: &CheckArgs, output: &mut Output) -> Result<ExitCode, Fa
     match kind {
         Kind::Contexts => contexts(Some(file), output)?,
         Kind::Governor => {
-            ffrtmp_governor::config::load(file).map_err(|error| Failure::Typed(error_chain(&error)))?;
+            ffrtmp_governor::config::load(file).map_err(|error| Failure::Typed(ffrtmp_governor::host::file::chain(&error)))?;
             output.line(&format!("{}: the governor can use it", file.display()))?;
         }
         Kind::Scheduler => scheduler(file, output)?,
