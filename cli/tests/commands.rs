@@ -76,6 +76,7 @@ impl Backend for Fake {
             policy: ffrtmp_governor::control::types::PolicyStatus::default(),
             fast_placement: None,
             ledger: None,
+            gate: None,
         })
     }
 

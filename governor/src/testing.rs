@@ -199,6 +199,7 @@ fn status(state: &FakeState) -> Status {
         policy: crate::control::types::PolicyStatus::default(),
         fast_placement: None,
         ledger: None,
+        gate: None,
     }
 }
 

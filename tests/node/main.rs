@@ -18,6 +18,7 @@ mod edge;
 mod examples;
 mod exits;
 mod foreign;
+mod gate;
 mod jobs;
 mod leave;
 mod limits;

@@ -215,6 +215,7 @@ impl Backend for Plain {
             policy: PolicyStatus::default(),
             fast_placement: None,
             ledger: None,
+            gate: None,
         })
     }
 

@@ -11,8 +11,8 @@ use super::at::At;
 use super::error::Problems;
 use super::filters;
 use super::limits::{self, Stated};
-use super::raw::{Admission, RawCommand, RawConfig, RawFilters, RawRule};
-use crate::core::rule::{Rule, RuleSet};
+use super::raw::{RawCommand, RawConfig, RawFilters, RawRule};
+use crate::core::rule::{Admission, PlacementMode, Rule, RuleSet};
 
 /// What is governed when the file names nothing, as the predecessor did.
 pub(super) const DEFAULT_TARGETS: [&str; 2] = ["ffmpeg", "gst-launch-1.0"];
@@ -125,7 +125,7 @@ fn explicit_rule(at: &At<RawRule>, index: usize, path: &str, problems: &mut Prob
         Some(class) => label(class, &format!("{path}.class"), problems),
         None => Rule::DEFAULT_CLASS.to_owned(),
     };
-    refuse_later_features(raw, path, problems);
+    check_gate(raw, path, problems);
     let rule = Rule {
         name,
         commands: programs(
@@ -151,6 +151,7 @@ fn explicit_rule(at: &At<RawRule>, index: usize, path: &str, problems: &mut Prob
         intent: raw.intent.unwrap_or_default(),
         sla_eligible: raw.sla_eligible.unwrap_or_default(),
         on_foreign_move: raw.on_foreign_move.unwrap_or_default(),
+        admission: raw.admission.as_ref().map_or_else(Admission::default, |at| at.value),
     };
     match &raw.wide {
         Some(wide) if wide.value && !rule.wide() => problems.add(
@@ -172,14 +173,22 @@ fn explicit_rule(at: &At<RawRule>, index: usize, path: &str, problems: &mut Prob
     rule
 }
 
-fn refuse_later_features(raw: &RawRule, path: &str, problems: &mut Problems) {
-    if let Some(at) = raw.admission.as_ref().filter(|at| at.value == Admission::Gate) {
-        problems.add(
-            at,
-            &format!("{path}.admission"),
-            "gate comes with a later version; write event, which acts right after the exec",
-        );
-    }
+/// The gate moves a process before anything is known but who executes which file.
+fn check_gate(raw: &RawRule, path: &str, problems: &mut Problems) {
+    let Some(at) = raw.admission.as_ref().filter(|at| at.value == Admission::Gate) else {
+        return;
+    };
+    let aged = raw.filters.as_ref().is_some_and(|filters| filters.min_runtime.is_some());
+    let why = if raw.commands.is_none() && raw.files.is_none() {
+        "gate holds the execs of programs the rule names; list them under commands or files"
+    } else if !matches!(raw.placement, None | Some(PlacementMode::Place)) {
+        "gate puts a process into its group before it runs; write placement: place, or admission: event"
+    } else if aged {
+        "gate acts before the first instruction, min_runtime waits for an age; keep one of the two"
+    } else {
+        return;
+    };
+    problems.add(at, &format!("{path}.admission"), why);
 }
 
 /// A name that serves as directory and label: what a job id may be made of.

@@ -28,6 +28,7 @@ use crate::core::CoreSettings;
 use crate::core::policy::NodePolicy;
 use crate::core::redact::Redactor;
 use crate::core::rule::RuleSet;
+use crate::host::gate::DIRECTORIES;
 
 /// Where the daemon looks when no file is named.
 pub const DEFAULT_PATH: &str = "/etc/ffrtmp/governor.yaml";
@@ -53,6 +54,10 @@ pub struct Config {
     pub placement_retries: u32,
     /// True to speed up lone placements by a setting of the whole host.
     pub fast_placement: bool,
+    /// Directories in which the exec gate looks for programs by their basenames.
+    pub gate_directories: Vec<PathBuf>,
+    /// How many groups it has ready for each class and its limits.
+    pub gate_ready: usize,
     /// How often /proc is read in the scan tier.
     pub scan_interval: Duration,
     /// Group below which jobs get theirs, relative to the hierarchy's root; `None` leaves it to the host.
@@ -94,6 +99,8 @@ impl Default for Config {
             pins: PinPlace::Auto,
             placement_retries: CoreSettings::PLACEMENT_RETRIES,
             fast_placement: false,
+            gate_directories: DIRECTORIES.map(PathBuf::from).to_vec(),
+            gate_ready: 16,
             scan_interval: Duration::from_secs(10),
             cgroup_base: None,
             log_format: LogFormat::default(),
@@ -130,6 +137,7 @@ pub fn parse(name: &str, text: &str) -> Result<Config, ConfigError> {
     let mut problems = Problems::default();
     let base = Config::default();
     let policy = policy::RawPolicy::take(&mut raw);
+    let gate = raw.gate.take().unwrap_or_default();
     let mut config = Config {
         policy: NodePolicy::default(),
         listen: listen(raw.listen.as_ref(), &mut problems).unwrap_or(base.listen),
@@ -153,6 +161,10 @@ pub fn parse(name: &str, text: &str) -> Result<Config, ConfigError> {
         )
         .unwrap_or(base.placement_retries),
         fast_placement: raw.fast_placement.unwrap_or(base.fast_placement),
+        gate_directories: gate_directories(gate.directories.as_deref(), &mut problems)
+            .unwrap_or(base.gate_directories),
+        gate_ready: number(gate.ready.as_ref(), "gate.ready", (1, 256), &mut problems)
+            .map_or(base.gate_ready, |ready| ready as usize),
         scan_interval: between(
             raw.scan_interval.as_ref(),
             "scan_interval",
@@ -223,6 +235,11 @@ fn absolute(at: Option<&At<String>>, key: &str, problems: &mut Problems) -> Opti
         format!("\"{}\" is no file's absolute path; start it with /", at.value),
     );
     None
+}
+
+fn gate_directories(list: Option<&[At<String>]>, problems: &mut Problems) -> Option<Vec<PathBuf>> {
+    let path = |(index, at)| absolute(Some(at), &format!("gate.directories[{index}]"), problems);
+    list.map(|list| list.iter().enumerate().filter_map(path).collect())
 }
 
 fn pin_place(at: Option<&At<String>>, problems: &mut Problems) -> PinPlace {

@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use super::at::{At, Quantity, SwitchOrList};
 use crate::core::pressure::{Resource, Share};
-use crate::core::rule::{OnForeignMove, PlacementMode};
+use crate::core::rule::{Admission, OnForeignMove, PlacementMode};
 
 type Texts = Option<Vec<At<String>>>;
 type Numbers = Option<Vec<At<i64>>>;
@@ -41,6 +41,8 @@ pub(super) struct RawConfig {
     /// Mount a cgroup hierarchy of our own with favordynmods, so that a lone placement waits for no grace period of the
     /// kernel's. It acts on the whole host: forks and exits take a little longer. Default false.
     pub(super) fast_placement: Option<bool>,
+    /// The exec gate, for rules with `admission: gate`.
+    pub(super) gate: Option<RawGate>,
     /// Where control groups are made.
     pub(super) cgroup: Option<RawCgroup>,
     /// CPUs that all jobs together leave to the rest of the host, such as 1 or 0.5. Default none.
@@ -69,6 +71,18 @@ pub(super) struct RawConfig {
     /// Watch: limits and filters of single programs. Each key given here replaces the global one. A program named here
     /// is a target even if `target_commands` leaves it out.
     pub(super) commands: Option<BTreeMap<String, At<Option<RawCommand>>>>,
+}
+
+/// The exec gate.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawGate {
+    /// Directories in which programs under `commands` are looked for, to hold their execs. Default /usr/local/sbin,
+    /// /usr/local/bin, /usr/sbin, /usr/bin, /sbin and /bin.
+    pub(super) directories: Texts,
+    /// How many groups are kept ready for each class and its limits. Default 16.
+    #[schemars(range(min = 1, max = 256))]
+    pub(super) ready: Option<At<i64>>,
 }
 
 /// Where control groups are made.
@@ -204,16 +218,6 @@ pub(super) struct RawRule {
     pub(super) sla_eligible: Option<bool>,
     /// What is done when somebody else moves a job to another group. Default accept.
     pub(super) on_foreign_move: Option<OnForeignMove>,
-}
-
-/// When a rule acts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum Admission {
-    /// Right after the exec.
-    Event,
-    /// Before the first instruction. Not available yet.
-    Gate,
 }
 
 /// Limits and filters of one program.

@@ -165,6 +165,30 @@ pub struct Status {
     /// File that closed jobs are stored in; `None` when nothing stores them.
     #[serde(default)]
     pub ledger: Option<std::path::PathBuf>,
+    /// The exec gate; `None` when no rule wants it.
+    #[serde(default)]
+    pub gate: Option<GateStatus>,
+}
+
+/// The exec gate at this moment.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GateStatus {
+    /// Its pid while it runs.
+    pub pid: Option<u32>,
+    /// Why there will be no other until the rules are read again.
+    pub off: Option<String>,
+    /// Files whose execs are held, and those that should be.
+    pub marked: Vec<PolicyLine>,
+    /// Groups that it has ready.
+    pub ready: usize,
+    /// How often it was started again.
+    pub restarts: u64,
+    /// Protections it does not have, with the reason.
+    pub lacks: Vec<String>,
+    /// What can hold an exec for longer all the same.
+    pub risks: Vec<String>,
+    /// What became of execs, by name.
+    pub counters: std::collections::BTreeMap<String, u64>,
 }
 
 /// The node's own policy at this moment.

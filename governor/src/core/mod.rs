@@ -27,6 +27,7 @@ pub mod chain;
 pub mod event;
 pub mod exit;
 pub mod facts;
+pub mod gate;
 pub mod job;
 pub mod origin;
 pub mod plan;

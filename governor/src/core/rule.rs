@@ -32,6 +32,17 @@ pub enum PlacementMode {
     Observe,
 }
 
+/// When a rule acts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Admission {
+    /// Right after the exec.
+    #[default]
+    Event,
+    /// Before the first instruction: the exec of its programs is held until the process sits in its group.
+    Gate,
+}
+
 /// What is done when somebody else moves a process of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -124,6 +135,9 @@ pub struct Rule {
     /// What is done when somebody else moves one of its jobs.
     #[serde(default)]
     pub on_foreign_move: OnForeignMove,
+    /// When it acts.
+    #[serde(default)]
+    pub admission: Admission,
 }
 
 /// How one rule judges one process.
@@ -152,12 +166,18 @@ impl Rule {
             intent: Intent::default(),
             sla_eligible: false,
             on_foreign_move: OnForeignMove::default(),
+            admission: Admission::default(),
         }
     }
 
     /// True when the rule names no program, so that every exec of the machine has to be looked at.
     pub fn wide(&self) -> bool {
         self.commands.is_empty() && self.files.is_empty()
+    }
+
+    /// True when it takes a process of this age now.
+    pub fn takes(&self, facts: &ProcessFacts, age_ms: u64) -> bool {
+        self.judge(facts, age_ms) == Judgement::Matches
     }
 
     fn judge(&self, facts: &ProcessFacts, age_ms: u64) -> Judgement {

@@ -9,6 +9,7 @@ use crate::control::types::JobView;
 use crate::host::cgroup::{CgroupBase, CgroupError, Leftover, Tree, TreeOptions};
 use crate::host::fast::{self, mount_beside};
 use crate::host::file::chain;
+use crate::host::gate::Note;
 use crate::host::kernel::pins::{self, PinsError};
 use crate::host::kernel::spool;
 use crate::host::policy::{journal_beside, recover};
@@ -45,6 +46,10 @@ pub fn cleanup(options: &DaemonOptions) -> Result<Cleaned, CleanupError> {
     // First, so that nothing new is recorded while the rest is undone. Refused while a governor elsewhere uses the pins.
     let unpinned = unpin(options)?;
     let mut done = Cleaned::default();
+    match Note::end(&Note::beside(&options.socket)) {
+        Ok(ended) => done.done.extend(ended),
+        Err(why) => done.left.push(why),
+    }
     done.done.extend(unpinned);
     done.done.extend(recover(&journal_beside(&options.socket)));
     let fast = mount_beside(&options.socket);

@@ -12,6 +12,7 @@ use crate::core::rule::RuleSet;
 use crate::engine::{EngineOptions, PolicyOrder};
 use crate::host::cgroup::{CgroupBase, TreeOptions};
 use crate::host::fast::Outcome;
+use crate::host::gate::{GateOptions, Note};
 use crate::host::kernel::{KernelOptions, pins};
 use crate::host::policy::journal_beside;
 
@@ -51,8 +52,20 @@ pub(super) fn engine_options(
         policy: policy_in_force(config, observe),
         ceilings: Some(journal_beside(&options.socket)),
         fast,
+        gate: gate(options),
         discover: true,
     }
+}
+
+/// How the exec gate is set up. Its program is installed beside ours.
+fn gate(options: &DaemonOptions) -> Option<GateOptions> {
+    let own = std::env::current_exe().ok()?;
+    Some(GateOptions {
+        program: own.with_file_name("ffrtmp-gate"),
+        note: Note::beside(&options.socket),
+        directories: options.config.gate_directories.clone(),
+        ready: options.config.gate_ready,
+    })
 }
 
 /// Where the kernel's side is pinned; `None` for nowhere.

@@ -33,7 +33,10 @@ impl Worker {
             Command::Wait(key, reply) => self.wait(key.0, reply),
             Command::Explain(pid, reply) => answer(reply, self.explain(pid)),
             Command::Release(request, peer, reply) => answer(reply, self.release(&request, peer)),
-            Command::ReplaceRules(rules) => self.brain.feed(now, Event::RulesReplaced(*rules)),
+            Command::ReplaceRules(rules) => {
+                self.set_gate_rules(&rules);
+                self.brain.feed(now, Event::RulesReplaced(*rules));
+            }
             Command::ReplacePolicy(order) => self.set_policy(*order),
             Command::OpenSession(rules, reply) => {
                 self.sessions += 1;
@@ -55,6 +58,7 @@ impl Worker {
                 }
             }
             Command::ScopeAnswered(scope) => self.on_scope(*scope),
+            Command::Gate(news) => self.on_gate_news(*news),
             Command::Mourn(reply) => self.mourners.push(reply),
             Command::Stop(reply) => self.stop = Some(reply),
         }
@@ -294,6 +298,7 @@ impl Worker {
                 text: outcome.to_string(),
             }),
             ledger: self.ledger_file.clone(),
+            gate: self.gate_status(),
         }
     }
 }

@@ -12,6 +12,7 @@ use crate::control::types::{
     RequestError, Status,
 };
 use crate::core::rule::RuleSet;
+use crate::host::gate::GateNews;
 use crate::host::systemd::ScopeAnswer;
 
 /// Where the engine sends its answer.
@@ -46,6 +47,8 @@ pub enum Command {
     Saved(Vec<JobKey>),
     /// systemd answered the order for a scope.
     ScopeAnswered(Box<ScopeAnswer>),
+    /// What became of the exec gate.
+    Gate(Box<GateNews>),
     /// Never answered, but dropped with the engine: how its end is noticed without asking for it.
     Mourn(Reply<()>),
     /// Ends the thread. Limits stay in force, workloads are not touched.

@@ -92,6 +92,8 @@ impl Worker {
             taken += self.brain.host.kernel.drain(BACKLOG, &mut batch);
             self.living_first(&mut batch);
         }
+        // Reports are sent before the exec goes on, so those of this batch are there.
+        self.drain_gate();
         for entry in batch.drain(..) {
             match entry {
                 Ok(Entry::Exec(exec)) => self.on_exec(&exec),
@@ -150,6 +152,12 @@ impl Worker {
 
     pub(super) fn on_exec(&mut self, exec: &Exec) {
         let facts = self.exec_facts(exec);
+        let key = facts.key;
+        if exec.member {
+            self.brain.host.put_back(key.pid);
+        } else {
+            self.learn_program(&facts);
+        }
         let event = if exec.member {
             Event::Reexeced {
                 root: exec.header.header.root,
@@ -188,6 +196,7 @@ impl Worker {
         };
         // A process that is gone already keeps what the kernel told.
         let _gone = procfs::complete(&mut facts, self.brain.core.needs());
+        self.before_the_gate(&mut facts);
         facts
     }
 

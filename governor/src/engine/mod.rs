@@ -7,6 +7,7 @@
 pub mod brain;
 pub mod clock;
 mod command;
+mod gate;
 pub mod handle;
 mod intake;
 mod policy;
@@ -33,6 +34,7 @@ use crate::core::rule::RuleSet;
 use crate::core::{CoreSettings, Governor};
 use crate::host::cgroup::{CgroupError, TreeOptions};
 use crate::host::fast;
+use crate::host::gate::{Gate, GateOptions};
 use crate::host::kernel::{Kernel, KernelError, KernelOptions};
 use crate::host::linux::LinuxHost;
 use crate::host::policy::Ceilings;
@@ -73,6 +75,8 @@ pub struct EngineOptions {
     pub ceilings: Option<std::path::PathBuf>,
     /// What came of fast placement, once it is known.
     pub fast: Arc<OnceLock<fast::Outcome>>,
+    /// The exec gate; `None` where rules that want it act right after the exec.
+    pub gate: Option<GateOptions>,
     /// The ledger's file, for those who ask.
     pub ledger_file: Option<std::path::PathBuf>,
     /// True in a daemon: live processes that match a rule are adopted at start.
@@ -108,6 +112,9 @@ pub enum EngineError {
 const RING: u64 = 0;
 const WAKE: u64 = 1;
 const TIMER: u64 = 2;
+const GATE: u64 = 3;
+const GATE_FILES: u64 = 4;
+const GATE_TIMER: u64 = 5;
 /// Tokens from here on name watched processes.
 const FIRST_PROCESS: u64 = 16;
 
@@ -147,10 +154,12 @@ impl Engine {
             ..CoreSettings::new("kernel", clock::boot_time())
         });
         let mut first = Vec::new();
+        let rules = options.rules.clone();
         core.handle(clock::boot_ns(), Event::RulesReplaced(options.rules), &mut first);
         let ceilings = options.ceilings.map_or_else(Ceilings::default, Ceilings::open);
         let scopes = scopes(handle.clone())?;
-        let host = LinuxHost::new(kernel, options.tree, options.discover, ceilings, scopes)?;
+        let mut host = LinuxHost::new(kernel, options.tree, options.discover, ceilings, scopes)?;
+        host.gate = options.gate.map(Gate::new).transpose()?;
         let mut brain = Brain { core, host, outbox };
         brain.perform(first);
         let mut worker = Worker::new(brain, commands, wake, options.discover)?;
@@ -162,6 +171,7 @@ impl Engine {
         worker.fast = options.fast;
         worker.sync_filter();
         worker.watch_leftovers();
+        worker.open_gate(handle.clone(), &rules)?;
         let thread = std::thread::Builder::new()
             .name("engine".to_owned())
             .spawn(move || worker.run())?;
@@ -213,6 +223,8 @@ struct Worker {
     ledger: Option<LedgerHealth>,
     ledger_file: Option<std::path::PathBuf>,
     fast: Arc<OnceLock<fast::Outcome>>,
+    /// The exec gate's side of the loop, where it may run.
+    gate: Option<gate::GateWatch>,
     /// Sessions opened so far.
     sessions: u64,
     /// When the timer goes off; 0 for never.
@@ -256,6 +268,7 @@ impl Worker {
             ledger: None,
             ledger_file: None,
             fast: Arc::default(),
+            gate: None,
             sessions: 0,
             armed_ns: 0,
             attaching: HashMap::new(),
@@ -290,11 +303,15 @@ impl Worker {
                     }
                     WAKE => self.on_wake(),
                     TIMER => self.on_timer(),
+                    GATE => self.drain_gate(),
+                    GATE_FILES => self.on_gate_files(),
+                    GATE_TIMER => self.on_gate_timer(),
                     token => self.on_watched(token, event.events()),
                 }
             }
             self.watch_groups();
             self.watch_pressure();
+            self.arm_gate_timer();
             if std::mem::take(&mut self.brain.outbox.sync_filter) {
                 self.sync_filter();
             }

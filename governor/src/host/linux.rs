@@ -3,6 +3,7 @@
 //! Nothing acts on a bare pid: each effect opens the process by its key first. A process that ended meanwhile makes the
 //! effect fail softly, never somebody else suffer it.
 
+mod gate;
 mod leftovers;
 mod place;
 mod policy;
@@ -14,6 +15,7 @@ use ffrtmp_api::Limits;
 
 use super::cgroup::{CgroupError, Group, Leftover, Tree, TreeOptions};
 use super::file::chain;
+use super::gate::Gate;
 use super::kernel::Kernel;
 use super::leaving::still_leaving;
 use super::policy::Ceilings;
@@ -44,7 +46,7 @@ pub(super) struct Placed {
 pub struct LinuxHost {
     /// The kernel programs.
     pub kernel: Kernel,
-    pub(super) tree: Tree,
+    pub(crate) tree: Tree,
     pub(super) placed: HashMap<ProcessKey, Placed>,
     /// Who asks systemd for scopes, where systemd runs.
     pub(super) scopes: Option<Scopes>,
@@ -56,6 +58,8 @@ pub struct LinuxHost {
     owners: HashMap<ProcessKey, u32>,
     /// What is held above the jobs.
     ceilings: Ceilings,
+    /// The exec gate, where there may be one.
+    pub gate: Option<Gate>,
 }
 
 impl LinuxHost {
@@ -86,6 +90,7 @@ impl LinuxHost {
             leftovers,
             owners: HashMap::new(),
             ceilings,
+            gate: None,
         })
     }
 
@@ -100,6 +105,9 @@ impl LinuxHost {
 
     /// Gives back what was held above the jobs and removes our empty directories; called when an engine ends.
     pub fn tidy(&mut self, jobs_live: bool) {
+        if let Some(gate) = &mut self.gate {
+            gate.close(&self.tree);
+        }
         self.ceilings.end(jobs_live);
         self.tree.cleanup();
     }
@@ -282,6 +290,7 @@ impl Host for LinuxHost {
     }
 
     fn drop_record(&mut self, key: ProcessKey) {
+        self.put_back(key.pid);
         self.kernel.remove(key);
     }
 }

@@ -15,6 +15,7 @@ mod container;
 pub mod descend;
 pub mod fast;
 pub mod file;
+pub mod gate;
 pub mod kernel;
 mod leaving;
 pub mod linux;

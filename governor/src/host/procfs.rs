@@ -203,7 +203,7 @@ pub fn read_cgroups(pid: u32) -> Result<ProcessCGroups, ProcessError> {
 }
 
 /// The v2 group, or where that is the root, the first v1 group that is not.
-fn main_group(groups: &ProcessCGroups) -> Option<String> {
+pub(crate) fn main_group(groups: &ProcessCGroups) -> Option<String> {
     let v2 = groups.0.iter().find(|group| group.hierarchy == 0);
     v2.filter(|group| group.pathname != "/")
         .or_else(|| groups.0.iter().find(|group| group.pathname != "/"))
@@ -213,7 +213,7 @@ fn main_group(groups: &ProcessCGroups) -> Option<String> {
 }
 
 /// Real user of a process.
-fn read_uid(pid: u32) -> Result<u32, ProcessError> {
+pub(crate) fn read_uid(pid: u32) -> Result<u32, ProcessError> {
     let text =
         file::read(format!("/proc/{pid}/status").as_ref()).map_err(|error| ProcessError::read(pid, error))?;
     text.lines()

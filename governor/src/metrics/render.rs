@@ -235,6 +235,7 @@ mod tests {
             policy: crate::control::types::PolicyStatus::default(),
             fast_placement: None,
             ledger: None,
+            gate: None,
         }
     }
 

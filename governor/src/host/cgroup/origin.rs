@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use ffrtmp_abi::ProcessKey;
 use ffrtmp_api::Limits;
+use procfs::ProcessCGroups;
 
 use super::super::file::{self, chain};
 use super::super::priority;
@@ -27,8 +28,13 @@ impl Tree {
     /// Notes where a process is in every hierarchy we may move it in.
     pub fn origin(&self, process: &Pinned) -> Result<Origin, CgroupError> {
         let listed = read_cgroups(process.pid())?;
-        let attributes = priority::read(process);
+        let origin = self.origin_listed(&listed, priority::read(process));
         process.check()?;
+        Ok(origin)
+    }
+
+    /// The same of a process whose list of groups was read before it was moved.
+    pub fn origin_listed(&self, listed: &ProcessCGroups, attributes: Attributes) -> Origin {
         let hierarchies = self.layout.hierarchies.iter().enumerate();
         let groups = hierarchies
             .filter_map(|(number, hierarchy)| {
@@ -45,7 +51,20 @@ impl Tree {
                 Some((hierarchy.name.clone(), from))
             })
             .collect();
-        Ok(Origin { groups, attributes })
+        Origin { groups, attributes }
+    }
+
+    /// Our tree as /proc/PID/cgroup lists it: number of the hierarchy, group.
+    pub fn listed_slices(&self) -> Vec<(u32, String)> {
+        let hierarchies = self.layout.hierarchies.iter().enumerate();
+        hierarchies
+            .filter_map(|(at, hierarchy)| Some((hierarchy.number, hierarchy.listed(&self.slice_dir(at))?)))
+            .collect()
+    }
+
+    /// Moves a process that the gate took in on suspicion out of our tree.
+    pub fn undo(&self, process: &Pinned, origin: &Origin) -> Undone {
+        self.put_back(process, &[], origin)
     }
 
     /// The v2 group a process is in, when that is frozen. Leaving it would thaw the process.

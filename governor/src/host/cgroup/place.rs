@@ -169,6 +169,11 @@ impl Tree {
         self.is_in(group.dirs.iter(), process)
     }
 
+    /// True when the process is in none of the group's directories, nor below one.
+    pub fn outside_all(&self, group: &Group, process: &Pinned) -> bool {
+        self.outside(group, process).len() == group.dirs.len()
+    }
+
     /// The group's directories that the process is neither in nor below; none for one that has ended. A group that the
     /// workload made inside its own is under the same limits.
     pub fn outside(&self, group: &Group, process: &Pinned) -> Vec<PathBuf> {
@@ -277,6 +282,18 @@ impl Tree {
             }
         }
         Ok(into)
+    }
+}
+
+impl Group {
+    /// `cgroup.procs` of each directory, open for writing: how somebody else puts a process in.
+    pub fn open_procs(&self) -> Result<Vec<File>, IoError> {
+        let open = |dir: &GroupDir| {
+            let path = dir.path.join("cgroup.procs");
+            let file = File::options().write(true).open(&path);
+            file.map_err(|error| IoError::new("open", &path, error))
+        };
+        self.dirs.iter().map(open).collect()
     }
 }
 

@@ -19,7 +19,8 @@ impl LinuxHost {
             Ok(process) => process,
             Err(error) => return Err(not_placed(&error.into(), placement)),
         };
-        let now = match self.tree.origin(&process) {
+        self.settle_gate(order);
+        let now = match self.origin_of(&process) {
             Ok(now) => now,
             Err(error) => return Err(not_placed(&error, placement)),
         };
@@ -51,6 +52,9 @@ impl LinuxHost {
         mut placement: Placement,
     ) -> Result<Placement, NotPlaced> {
         self.ceilings.confirm(&self.tree, &order.class);
+        if let Some(taken) = self.gate.as_mut().and_then(|gate| gate.take(order.key.pid)) {
+            return self.join_taken(order.key, process, taken, placement);
+        }
         match self.make_and_fill(order, process) {
             Ok((prepared, moved)) => Ok(self.joined(order.key, prepared, &moved, placement)),
             Err(error) => {
@@ -111,7 +115,7 @@ impl LinuxHost {
         }
     }
 
-    fn joined(
+    pub(in crate::host) fn joined(
         &mut self,
         key: ProcessKey,
         mut prepared: Prepared,
