@@ -4,6 +4,7 @@
 //! truth and an idle daemon does nothing for it. Labels are closed lists. No command line, path or user appears, so
 //! the port may be read by anybody on the machine.
 
+mod gate;
 mod http;
 mod render;
 

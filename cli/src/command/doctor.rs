@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use ffrtmp_governor::control::types::{PolicyLine, PressureStatus, Status};
+use ffrtmp_governor::control::types::{GateStatus, PolicyLine, PressureStatus, Status};
 use serde::Serialize;
 
 use crate::args::{Format, Global};
@@ -238,6 +238,9 @@ fn governor(global: &Global, status: &Status) -> Vec<Check> {
         let state = if fast.in_force { State::Ok } else { State::Warn };
         add("placement", state, fast.text.clone());
     }
+    for (what, state, found) in status.gate.iter().flat_map(gate) {
+        add(what, state, found);
+    }
     let ledger = match &status.ledger {
         Some(path) => path.display().to_string(),
         None => DEFAULT_LEDGER.to_owned(),
@@ -247,6 +250,57 @@ fn governor(global: &Global, status: &Status) -> Vec<Check> {
         Err(error) => add("ledger", State::Warn, format!("{ledger}: {error}")),
     }
     checks
+}
+
+/// The exec gate: what is held, what it lacks, what can go wrong all the same.
+fn gate(gate: &GateStatus) -> Vec<(&'static str, State, String)> {
+    let count = |name: &str| gate.counters.get(name).copied().unwrap_or(0);
+    let (state, runs) = match (gate.pid, &gate.off) {
+        (Some(pid), _) => (
+            State::Ok,
+            format!("runs as pid {pid}, {} groups ready", gate.ready),
+        ),
+        (None, Some(why)) => (
+            State::Warn,
+            format!("off: {why}; reload the rules to start it again"),
+        ),
+        (None, None) => (State::Warn, "is being started".to_owned()),
+    };
+    let did = format!(
+        "{runs}; restarted {} times, held {} execs, placed {}, {} over the budget, {} without a group",
+        gate.restarts,
+        count("held"),
+        count("placed"),
+        count("timeouts"),
+        count("no_group")
+    );
+    let mut lines = vec![("gate", state, did)];
+    if gate.marked.is_empty() {
+        let found = "none of its rules' programs is there yet; the first exec of one marks it";
+        lines.push(("gate", State::Warn, found.to_owned()));
+    }
+    if 0 < count("timeouts") {
+        let found = "execs went on before they were placed: where fast_placement is off a lone move takes 5 to 20 ms; \
+                     switch it on, or raise gate.budget";
+        lines.push(("gate", State::Warn, found.to_owned()));
+    }
+    for line in &gate.marked {
+        let (state, word) = if line.in_force {
+            (State::Ok, "holds execs of")
+        } else {
+            (State::Warn, "does not hold")
+        };
+        lines.push(("gate", state, format!("{word} {}", line.text)));
+    }
+    let lacks = gate
+        .lacks
+        .iter()
+        .map(|lack| ("gate", State::Off, format!("is not {lack}")));
+    let risks = gate
+        .risks
+        .iter()
+        .map(|risk| ("gate risk", State::Ok, risk.clone()));
+    lines.into_iter().chain(lacks).chain(risks).collect()
 }
 
 /// The node's policy: what is reserved, what is watched and lowered, what is promised beyond the machine.

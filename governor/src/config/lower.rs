@@ -151,7 +151,10 @@ fn explicit_rule(at: &At<RawRule>, index: usize, path: &str, problems: &mut Prob
         intent: raw.intent.unwrap_or_default(),
         sla_eligible: raw.sla_eligible.unwrap_or_default(),
         on_foreign_move: raw.on_foreign_move.unwrap_or_default(),
-        admission: raw.admission.as_ref().map_or_else(Admission::default, |at| at.value),
+        admission: raw
+            .admission
+            .as_ref()
+            .map_or_else(Admission::default, |at| at.value),
     };
     match &raw.wide {
         Some(wide) if wide.value && !rule.wide() => problems.add(
@@ -178,7 +181,10 @@ fn check_gate(raw: &RawRule, path: &str, problems: &mut Problems) {
     let Some(at) = raw.admission.as_ref().filter(|at| at.value == Admission::Gate) else {
         return;
     };
-    let aged = raw.filters.as_ref().is_some_and(|filters| filters.min_runtime.is_some());
+    let aged = raw
+        .filters
+        .as_ref()
+        .is_some_and(|filters| filters.min_runtime.is_some());
     let why = if raw.commands.is_none() && raw.files.is_none() {
         "gate holds the execs of programs the rule names; list them under commands or files"
     } else if !matches!(raw.placement, None | Some(PlacementMode::Place)) {

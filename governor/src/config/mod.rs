@@ -28,7 +28,7 @@ use crate::core::CoreSettings;
 use crate::core::policy::NodePolicy;
 use crate::core::redact::Redactor;
 use crate::core::rule::RuleSet;
-use crate::host::gate::DIRECTORIES;
+use crate::host::gate::{BUDGET, DIRECTORIES};
 
 /// Where the daemon looks when no file is named.
 pub const DEFAULT_PATH: &str = "/etc/ffrtmp/governor.yaml";
@@ -58,6 +58,8 @@ pub struct Config {
     pub gate_directories: Vec<PathBuf>,
     /// How many groups it has ready for each class and its limits.
     pub gate_ready: usize,
+    /// How long it may hold an exec.
+    pub gate_budget: Duration,
     /// How often /proc is read in the scan tier.
     pub scan_interval: Duration,
     /// Group below which jobs get theirs, relative to the hierarchy's root; `None` leaves it to the host.
@@ -101,6 +103,7 @@ impl Default for Config {
             fast_placement: false,
             gate_directories: DIRECTORIES.map(PathBuf::from).to_vec(),
             gate_ready: 16,
+            gate_budget: BUDGET,
             scan_interval: Duration::from_secs(10),
             cgroup_base: None,
             log_format: LogFormat::default(),
@@ -163,6 +166,8 @@ pub fn parse(name: &str, text: &str) -> Result<Config, ConfigError> {
         fast_placement: raw.fast_placement.unwrap_or(base.fast_placement),
         gate_directories: gate_directories(gate.directories.as_deref(), &mut problems)
             .unwrap_or(base.gate_directories),
+        gate_budget: between(gate.budget.as_ref(), "gate.budget", BUDGETS, &mut problems)
+            .unwrap_or(base.gate_budget),
         gate_ready: number(gate.ready.as_ref(), "gate.ready", (1, 256), &mut problems)
             .map_or(base.gate_ready, |ready| ready as usize),
         scan_interval: between(
@@ -192,6 +197,8 @@ pub fn schema() -> serde_json::Value {
 }
 
 const TENTH: Duration = Duration::from_millis(100);
+/// An exec that is held for longer is noticed by people.
+const BUDGETS: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(500));
 const HOUR: Duration = Duration::from_hours(1);
 /// Ten years of 365.25 days, as `humantime` counts them.
 const TEN_YEARS: Duration = Duration::from_hours(87_660);

@@ -83,6 +83,9 @@ pub(super) struct RawGate {
     /// How many groups are kept ready for each class and its limits. Default 16.
     #[schemars(range(min = 1, max = 256))]
     pub(super) ready: Option<At<i64>>,
+    /// How long an exec may be held, 1ms to 500ms; then it goes on and is counted. Default 10ms, which needs
+    /// `fast_placement` on kernels from 6.0 on.
+    pub(super) budget: Option<At<String>>,
 }
 
 /// Where control groups are made.

@@ -65,6 +65,7 @@ fn gate(options: &DaemonOptions) -> Option<GateOptions> {
         note: Note::beside(&options.socket),
         directories: options.config.gate_directories.clone(),
         ready: options.config.gate_ready,
+        budget: options.config.gate_budget,
     })
 }
 

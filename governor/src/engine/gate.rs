@@ -39,9 +39,7 @@ impl Worker {
         )
         .map_err(io)?;
         let readable = |token| EpollEvent::new(EpollFlags::EPOLLIN, token);
-        self.epoll
-            .add(timer.as_fd(), readable(GATE_TIMER))
-            .map_err(io)?;
+        self.epoll.add(timer.as_fd(), readable(GATE_TIMER)).map_err(io)?;
         self.epoll
             .add(gate.descriptors().1, readable(GATE_FILES))
             .map_err(io)?;
@@ -136,7 +134,12 @@ impl Worker {
         }
         // Their execs may be told and not read yet.
         self.on_ring();
-        let overdue = self.brain.host.gate.as_ref().map(|gate| gate.overdue(clock::boot_ns()));
+        let overdue = self
+            .brain
+            .host
+            .gate
+            .as_ref()
+            .map(|gate| gate.overdue(clock::boot_ns()));
         for pid in overdue.unwrap_or_default() {
             self.take_by_file(pid);
             self.brain.host.put_back(pid);
@@ -161,8 +164,17 @@ impl Worker {
         let Some(mut facts) = self.live_facts(row, Found::Adopted) else {
             return;
         };
-        tracing::debug!(pid, comm = decode::text(&row.comm), filename, "executed by another name");
-        filename.rsplit('/').next().unwrap_or_default().clone_into(&mut facts.basename);
+        tracing::debug!(
+            pid,
+            comm = decode::text(&row.comm),
+            filename,
+            "executed by another name"
+        );
+        filename
+            .rsplit('/')
+            .next()
+            .unwrap_or_default()
+            .clone_into(&mut facts.basename);
         facts.filename = filename;
         self.before_the_gate(&mut facts);
         match self.admit(row, 0) {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use prometheus::{Encoder, Gauge, IntCounter, IntGauge, Opts, Registry, TextEncoder};
 
+use super::gate;
 use crate::control::types::Status;
 use crate::ledger::{LedgerSnapshot, LedgerState};
 
@@ -65,6 +66,7 @@ pub fn render(figures: &Figures) -> Result<String, prometheus::Error> {
     registry.register(Box::new(uptime))?;
     if let Some(status) = &figures.status {
         engine(&registry, status)?;
+        gate::render(&registry, status.gate.as_ref())?;
     }
     ledger(&registry, &figures.ledger)?;
     let mut text = Vec::new();
@@ -192,13 +194,18 @@ fn closed_opts(reason: &str) -> Opts {
     .const_label("exit_reason", reason)
 }
 
-fn counter(registry: &Registry, opts: Opts, value: u64) -> Result<(), prometheus::Error> {
+pub(super) fn counter(registry: &Registry, opts: Opts, value: u64) -> Result<(), prometheus::Error> {
     let counter = IntCounter::with_opts(opts)?;
     counter.inc_by(value);
     registry.register(Box::new(counter))
 }
 
-fn gauge(registry: &Registry, name: &str, help: &str, value: i64) -> Result<(), prometheus::Error> {
+pub(super) fn gauge(
+    registry: &Registry,
+    name: &str,
+    help: &str,
+    value: i64,
+) -> Result<(), prometheus::Error> {
     labelled_gauge(registry, Opts::new(name, help), value)
 }
 

@@ -8,7 +8,7 @@ use ffrtmp_api::{Intent, IoClass, IoPriority, Limits};
 
 use super::super::{Config, ConfigError, LogFormat, LogLevel, PinPlace, load, parse};
 use crate::core::facts::{Found, ProcessFacts};
-use crate::core::rule::{Action, Decision, PlacementMode};
+use crate::core::rule::{Action, Admission, Decision, PlacementMode};
 
 fn config(text: &str) -> Config {
     parse("f.yaml", text).unwrap_or_else(|error| panic!("{text}\n{error}"))
@@ -331,6 +331,17 @@ fn a_process_younger_than_min_runtime_is_asked_about_again_at_that_age() {
         Decision::Later { age_ms: 5_000 }
     );
     assert_eq!(outcome("filters: {min_runtime: 0}", 0), "govern");
+}
+
+#[test]
+fn the_gate_is_set_up_as_asked() {
+    let config = parse("watch.yaml", "gate: {directories: [/opt/bin], ready: 3, budget: 50ms}\nrules:\n  - {commands: [a], admission: gate}").unwrap();
+    assert_eq!(config.gate_directories, [std::path::Path::new("/opt/bin")]);
+    assert_eq!(
+        (config.gate_ready, config.gate_budget),
+        (3, Duration::from_millis(50))
+    );
+    assert_eq!(config.rules.rules()[0].admission, Admission::Gate);
 }
 
 #[test]

@@ -42,7 +42,9 @@ fn a_wrong_structure_is_told_with_its_place_and_what_would_be_right() {
 #[test]
 fn rules_that_cannot_be_meant_are_refused_with_every_fault_at_once() {
     assert_snapshot!(wrong("rules:\n  - commands: [a]\n    wide: 3"), @r#"watch.yaml:3:11: rules[0].wide: write true or false"#);
-    assert_snapshot!(wrong("rules:\n  - commands: [a]\n    admission: gate"), @"watch.yaml:3:16: rules[0].admission: gate comes with a later version; write event, which acts right after the exec");
+    assert_snapshot!(wrong("rules:\n  - wide: true\n    admission: gate"), @"watch.yaml:3:16: rules[0].admission: gate holds the execs of programs the rule names; list them under commands or files");
+    assert_snapshot!(wrong("rules:\n  - commands: [a]\n    placement: scope\n    admission: gate"), @"watch.yaml:4:16: rules[0].admission: gate puts a process into its group before it runs; write placement: place, or admission: event");
+    assert_snapshot!(wrong("rules:\n  - commands: [a]\n    filters: {min_runtime: 1s}\n    admission: gate"), @"watch.yaml:4:16: rules[0].admission: gate acts before the first instruction, min_runtime waits for an age; keep one of the two");
     assert_snapshot!(wrong("rules:\n  - name: all"), @r#"watch.yaml:2:5: rules[0]: rule "all" names no program; list them under commands or files, or say wide: true to look at every exec of the machine"#);
     assert_snapshot!(wrong("rules:\n  - commands: [a]\n    wide: true"), @r#"watch.yaml:3:11: rules[0].wide: the rule names its programs and says wide; keep one of the two"#);
     assert_snapshot!(wrong("rules:\n  - {name: x, commands: [a]}\n  - {name: x, commands: [b]}"), @r#"watch.yaml:3:12: rules[1]: rule name "x" is used twice; choose another"#);

@@ -20,23 +20,23 @@ pub(super) fn put_on() -> Vec<String> {
     };
     let text = |error: nix::Error| error.to_string();
     try_to(
-        "end with the governor, even while stopped",
+        "sure to end with the governor while it is stopped",
         nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).map_err(text),
     );
     try_to(
-        "dump no core",
+        "kept from dumping core",
         nix::sys::prctl::set_dumpable(false)
             .and_then(|()| setrlimit(Resource::RLIMIT_CORE, 0, 0))
             .map_err(text),
     );
     try_to(
-        "hold as many files as the host allows",
+        "given all the descriptors the host allows",
         getrlimit(Resource::RLIMIT_NOFILE)
             .and_then(|(_, most)| setrlimit(Resource::RLIMIT_NOFILE, most, most))
             .map_err(text),
     );
     try_to(
-        "real-time priority; on busy CPUs it waits for a tick, so grant CAP_SYS_NICE",
+        "at real-time priority; on busy CPUs it waits for a tick, so grant CAP_SYS_NICE",
         realtime::raise_this_thread().map_err(|error| error.to_string()),
     );
     try_to(

@@ -63,7 +63,8 @@ pub(super) fn programs(paths: &BTreeSet<PathBuf>) -> Vec<Program> {
 pub(super) fn open(path: &Path) -> io::Result<Program> {
     // A pipe or a terminal in its place must not make us wait.
     let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
-    let open = std::os::unix::fs::OpenOptionsExt::custom_flags(File::options().read(true), flags).open(path)?;
+    let open =
+        std::os::unix::fs::OpenOptionsExt::custom_flags(File::options().read(true), flags).open(path)?;
     let found = open.metadata()?;
     if !found.is_file() {
         return Err(io::ErrorKind::InvalidInput.into());
@@ -108,9 +109,16 @@ impl Watch {
     pub(super) fn follow(&mut self, paths: &BTreeSet<PathBuf>) {
         let ends = paths.iter().filter_map(|path| path.canonicalize().ok());
         let all: BTreeSet<PathBuf> = paths.iter().cloned().chain(ends).collect();
-        self.names = all.iter().filter_map(|path| path.file_name()).map(OsStr::to_owned).collect();
+        self.names = all
+            .iter()
+            .filter_map(|path| path.file_name())
+            .map(OsStr::to_owned)
+            .collect();
         let wanted: BTreeSet<&Path> = all.iter().filter_map(|path| path.parent()).collect();
-        for (_, unwanted) in self.directories.extract_if(.., |dir, _| !wanted.contains(dir.as_path())) {
+        for (_, unwanted) in self
+            .directories
+            .extract_if(.., |dir, _| !wanted.contains(dir.as_path()))
+        {
             // It went with its directory, or goes now.
             let _gone = self.inotify.rm_watch(unwanted);
         }

@@ -4,11 +4,12 @@
 //! groups) or reads from /proc. Whatever goes wrong, the exec goes on. The report is sent before the answer, so that the
 //! governor has it before it hears of the exec.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ffrtmp_abi::ProcessKey;
 use nix::errno::Errno;
@@ -27,6 +28,9 @@ use crate::host::container;
 use crate::host::file;
 use crate::host::process::read_stat;
 use crate::host::procfs::{main_group, read_comm, read_uid};
+
+/// How long an exec may wait for those before it. With the longest budget that makes less than a second.
+const QUEUE_MAX: Duration = Duration::from_millis(450);
 
 /// Descriptors kept free for events: an exec whose event gets none is refused by the kernel.
 const DESCRIPTORS_SPARED: usize = 64;
@@ -65,6 +69,9 @@ struct Holder {
     ready: HashMap<u32, VecDeque<Ready>>,
     ours: Vec<(u32, String)>,
     systemd: bool,
+    budget: Duration,
+    /// Kinds that a wait was in vain for; nobody waits again before one comes.
+    starved: HashSet<u32>,
     descriptors: usize,
     descriptors_max: usize,
     counts: Counts,
@@ -77,7 +84,12 @@ pub fn hold() -> io::Result<()> {
     let channel = Channel::from_fd(io::stdin().as_fd().try_clone_to_owned()?);
     // Reads what is the machine's own now, not at the first exec.
     let _warm = container::of(std::process::id(), None, true);
-    let doorman = Doorman::start()?;
+    let doorman = Doorman::start().inspect_err(|error| {
+        let why =
+            format!("able to hold execs; grant CAP_SYS_ADMIN, see deploy/systemd/exec-gate.conf: {error}");
+        // Without a governor nobody needs to know.
+        let _gone = channel.send(&Report::Armed { lacks: vec![why] }, &[]);
+    })?;
     lacks.extend(armour::lock_memory().err());
     channel.send(&Report::Armed { lacks }, &[])?;
     let mut holder = Holder {
@@ -87,6 +99,8 @@ pub fn hold() -> io::Result<()> {
         ready: HashMap::new(),
         ours: Vec::new(),
         systemd: false,
+        budget: BUDGET,
+        starved: HashSet::new(),
         descriptors: 0,
         descriptors_max: armour::descriptors_max().saturating_sub(DESCRIPTORS_SPARED),
         counts: Counts::default(),
@@ -108,12 +122,16 @@ impl Holder {
                 Err(error) => return Err(error.into()),
             }
             self.take_orders()?;
-            while let Some(held) = doorman.next(BUDGET)? {
+            while let Some(held) = doorman.next(self.budget)? {
                 self.counts.held += 1;
-                let left = self.place(&held);
-                if !doorman.allow(held) {
+                // Behind slow moves a queue grows; who waited long enough waits no longer.
+                let left = if held.queued < QUEUE_MAX {
+                    self.place(&held)
+                } else {
                     self.counts.timeouts += 1;
-                }
+                    Ok(())
+                };
+                self.counts.timeouts += doorman.allow(held);
                 self.count(left.err());
                 self.take_orders()?;
             }
@@ -148,9 +166,14 @@ impl Holder {
 
     fn obey(&mut self, order: Order, mut descriptors: Vec<OwnedFd>) {
         match order {
-            Order::Settings { ours, systemd } => {
+            Order::Settings {
+                ours,
+                systemd,
+                budget,
+            } => {
                 self.ours = ours;
                 self.systemd = systemd;
+                self.budget = budget;
             }
             Order::Mark { file, choices } => {
                 let error = match descriptors.pop() {
@@ -180,7 +203,11 @@ impl Holder {
                 if self.descriptors + descriptors.len() <= self.descriptors_max && !descriptors.is_empty() {
                     self.descriptors += descriptors.len();
                     let procs = descriptors;
-                    self.ready.entry(kind).or_default().push_back(Ready { seq, procs });
+                    self.starved.remove(&kind);
+                    self.ready
+                        .entry(kind)
+                        .or_default()
+                        .push_back(Ready { seq, procs });
                 }
             }
             Order::Forget { kind } => {
@@ -239,13 +266,25 @@ impl Holder {
         })
     }
 
-    /// A group of this kind; waits for the governor to send one as long as the budget lasts.
+    /// A group of this kind. Whoever comes after one that waited in vain does not wait.
     fn ready_group(&mut self, kind: u32, held: &Held) -> Result<Ready, Left> {
+        let ready = self.await_group(kind, held);
+        if matches!(ready, Err(Left::NoGroup)) {
+            self.starved.insert(kind);
+        }
+        ready
+    }
+
+    /// The same; waits for the governor to send one as long as the budget lasts.
+    fn await_group(&mut self, kind: u32, held: &Held) -> Result<Ready, Left> {
         loop {
             if let Some(ready) = self.ready.get_mut(&kind).and_then(VecDeque::pop_front) {
                 return Ok(ready);
             }
-            let left = BUDGET.saturating_sub(held.since.elapsed());
+            if self.starved.contains(&kind) {
+                return Err(Left::NoGroup);
+            }
+            let left = self.budget.saturating_sub(held.since.elapsed());
             let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::ZERO);
             let mut fds = [PollFd::new(self.channel.as_fd(), PollFlags::POLLIN)];
             match poll(&mut fds, timeout) {

@@ -36,7 +36,7 @@ pub use holder::hold;
 pub use note::Note;
 pub use supervisor::GateNews;
 
-/// How long an exec may be held, from the read of its event.
+/// How long an exec may be held unless the configuration says otherwise, from the read of its event.
 pub const BUDGET: Duration = Duration::from_millis(10);
 /// How long a process that was moved may take to execute the file, before it is put back.
 const EXEC_WITHIN: Duration = Duration::from_millis(100);
@@ -52,6 +52,8 @@ pub struct GateOptions {
     pub directories: Vec<PathBuf>,
     /// Groups kept ready for each class and its limits.
     pub ready: usize,
+    /// How long an exec may be held.
+    pub budget: Duration,
 }
 
 /// A process that the gate moved, and that is no job yet.
@@ -125,12 +127,7 @@ impl Gate {
     }
 
     /// Takes new rules: starts, changes or ends the gate.
-    pub fn set_rules(
-        &mut self,
-        rules: &[Rule],
-        tree: &Tree,
-        tell: impl Fn(GateNews) + Send + 'static,
-    ) {
+    pub fn set_rules(&mut self, rules: &[Rule], tree: &Tree, tell: impl Fn(GateNews) + Send + 'static) {
         self.rules = rules.to_vec();
         let paths = files::paths(&self.rules, &self.options.directories);
         self.watch.follow(&paths);
@@ -169,6 +166,7 @@ impl Gate {
                 let settings = Order::Settings {
                     ours: tree.listed_slices(),
                     systemd: crate::host::systemd::absent().is_none(),
+                    budget: self.options.budget,
                 };
                 self.send(&settings, &[]);
                 let lent: Vec<((u32, u64), Prepared)> =
@@ -181,7 +179,10 @@ impl Gate {
             GateNews::Ended { why } => {
                 let asked = self.stop.load(Ordering::Relaxed);
                 if !asked {
-                    tracing::warn!(why, "the exec gate ended; held execs run, and it is started again");
+                    tracing::warn!(
+                        why,
+                        "the exec gate ended; held execs run, and it is started again"
+                    );
                     self.restarts += 1;
                 }
                 self.drain(tree);
@@ -189,7 +190,10 @@ impl Gate {
                 self.watched &= !asked;
             }
             GateNews::Off { why } => {
-                tracing::warn!(why, "the exec gate is off; its rules act right after the exec until they are read again");
+                tracing::warn!(
+                    why,
+                    "the exec gate is off; its rules act right after the exec until they are read again"
+                );
                 self.watched = false;
                 self.restarts = self.restarts.saturating_sub(1);
                 self.off = Some(why);
@@ -260,11 +264,13 @@ impl Gate {
             return;
         }
         let choices = self.choices(path);
-        self.wanted.extend(choices.iter().filter_map(|choice| choice.kind));
+        self.wanted
+            .extend(choices.iter().filter_map(|choice| choice.kind));
         if choices.is_empty() {
             return;
         }
-        self.marked.insert(*id, (path.clone(), Some("not answered yet".to_owned())));
+        self.marked
+            .insert(*id, (path.clone(), Some("not answered yet".to_owned())));
         self.send(&Order::Mark { file: *id, choices }, &[open.as_fd()]);
     }
 

@@ -47,9 +47,12 @@ impl Note {
         let Ok(text) = std::fs::read(path) else {
             return Ok(Vec::new());
         };
-        let note: Self = serde_json::from_slice(&text).map_err(|error| format!("{}: {error}", path.display()))?;
+        let note: Self =
+            serde_json::from_slice(&text).map_err(|error| format!("{}: {error}", path.display()))?;
         let mut done = Vec::new();
-        if let Ok(gate) = Pinned::open(ProcessKey::new(note.pid, note.start)) {
+        if let Ok(gate) = Pinned::open(ProcessKey::new(note.pid, note.start))
+            && gate.is_alive()
+        {
             gate.signal(libc::SIGKILL).map_err(|error| error.to_string())?;
             let mut fds = [PollFd::new(gate.as_fd(), PollFlags::POLLIN)];
             match poll(&mut fds, PollTimeout::from(PATIENCE_MS)) {

@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -72,11 +73,13 @@ pub(super) fn start(
     stop: Arc<AtomicBool>,
     tell: impl Fn(GateNews) + Send + 'static,
 ) -> io::Result<()> {
-    std::thread::Builder::new().name("gate".to_owned()).spawn(move || {
-        // It must run to kill a gate that does not; without priority that takes longer on a busy machine.
-        let _said = realtime::raise_this_thread();
-        watch_over(&post, &stop, &tell);
-    })?;
+    std::thread::Builder::new()
+        .name("gate".to_owned())
+        .spawn(move || {
+            // It must run to kill a gate that does not; without priority that takes longer on a busy machine.
+            let _said = realtime::raise_this_thread();
+            watch_over(&post, &stop, &tell);
+        })?;
     Ok(())
 }
 
@@ -98,7 +101,10 @@ fn watch_over(post: &Post, stop: &AtomicBool, tell: &impl Fn(GateNews)) {
             return;
         }
         if !may_restart(&mut starts, Instant::now()) {
-            let why = format!("it ended {} times within a minute, the last time because {why}", RESTARTS + 1);
+            let why = format!(
+                "it ended {} times within a minute, the last time because {why}",
+                RESTARTS + 1
+            );
             return tell(GateNews::Off { why });
         }
     }
@@ -122,6 +128,7 @@ impl Post {
             .stdout(Stdio::null())
             .current_dir("/")
             .env_clear()
+            .process_group(0)
             .spawn()?;
         let pid = child.id();
         let mut lacks = Vec::new();
@@ -145,7 +152,9 @@ fn wait_for(pid: Pid) -> String {
     loop {
         match waitid(Id::Pid(pid), WaitPidFlag::WEXITED | WaitPidFlag::WSTOPPED) {
             Ok(WaitStatus::Exited(_, code)) => return format!("it exited with {code}"),
-            Ok(WaitStatus::Signaled(..)) if stopped => return "it was stopped, and therefore killed".to_owned(),
+            Ok(WaitStatus::Signaled(..)) if stopped => {
+                return "it was stopped, and therefore killed".to_owned();
+            }
             Ok(WaitStatus::Signaled(_, signal, _)) => return format!("it was killed by {signal}"),
             Ok(_) => {
                 stopped = true;
@@ -201,12 +210,19 @@ impl Outside {
                 Version::V1 => hierarchy.mount.clone(),
             };
             let v2 = hierarchy.version == Version::V2;
-            let made = if v2 { std::fs::create_dir(&target).map_err(|error| error.to_string()) } else { Ok(()) };
+            let made = if v2 {
+                std::fs::create_dir(&target).map_err(|error| error.to_string())
+            } else {
+                Ok(())
+            };
             let moved = made.and_then(|()| {
                 file::write(&target.join("cgroup.procs"), &pid.to_string()).map_err(|error| chain(&error))
             });
             if let Err(why) = moved {
-                lacks.push(format!("outside the governor's groups in {}: {why}", hierarchy.name));
+                lacks.push(format!(
+                    "outside the governor's groups in {}: {why}",
+                    hierarchy.name
+                ));
             }
             if v2 {
                 dir = Some(target);

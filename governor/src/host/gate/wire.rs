@@ -5,6 +5,7 @@
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::socket::{
@@ -39,6 +40,8 @@ pub enum Order {
         ours: Vec<(u32, String)>,
         /// Whether systemd runs, so that members of services are left to scopes.
         systemd: bool,
+        /// How long an exec may be held.
+        budget: Duration,
     },
     /// Holds execs of the file whose descriptor comes along; again for new choices.
     Mark {
