@@ -38,18 +38,14 @@ fn jobs_that_are_found_take_spares_under_their_limits_each_once() {
     });
     let mut used = BTreeSet::new();
     let mut class = PathBuf::new();
-    for _ in 0..5 {
+    // On a busy machine a job may come before its spare is ready; then its group is made on the spot and has its name.
+    eventually("three jobs in spares", || {
         let mut child = world.workload.spawn(&["sleep-us", "30000000"]);
         let job = world.job(child.id());
         let groups = &job.report.placement.groups;
         let name = names(groups);
         assert_eq!(name.len(), 1, "one name in every hierarchy: {groups:?}");
         let name = name.into_iter().next().unwrap();
-        let number = name
-            .strip_prefix('s')
-            .unwrap_or_else(|| panic!("no spare: {groups:?}"));
-        number.split('-').next().unwrap().parse::<u32>().unwrap();
-        assert!(used.insert(name), "{groups:?} was used before");
         class = class_dir(groups);
         for limit in ["cpu_max", "memory_max"] {
             let applied = &job.report.limits.applied;
@@ -67,7 +63,16 @@ fn jobs_that_are_found_take_spares_under_their_limits_each_once() {
         child.kill().unwrap();
         child.wait().unwrap();
         world.closed(child.id());
-    }
+        if name != job.report.job_id.to_string() {
+            let number = name.strip_prefix('s').and_then(|rest| rest.split('-').next());
+            assert!(
+                number.is_some_and(|number| number.parse::<u32>().is_ok()),
+                "{groups:?}"
+            );
+            assert!(used.insert(name), "{groups:?} was used before");
+        }
+        (used.len() == 3).then_some(())
+    });
     let left = below(&class);
     assert_eq!(left.len(), 3, "{left:?}");
     assert!(left.is_disjoint(&used), "{left:?} {used:?}");

@@ -273,7 +273,7 @@ impl Host for LinuxHost {
 
     fn limit_class(&mut self, class: &str, limits: &Limits) -> ClassOutcome {
         // Made under what stood above them before, and a v1 quota that stands refuses a lower one above it.
-        self.spares.discard(&self.tree, Some(class));
+        self.spares.discard(&self.tree);
         let outcome = self.ceilings.limit_class(&self.tree, class, limits);
         // Jobs that were placed below a lower ceiling had their quotas cut to it.
         if limits.cpu_max.is_none() {

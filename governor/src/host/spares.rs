@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use ffrtmp_api::Limits;
 
@@ -26,8 +27,6 @@ struct Pool {
     ready: VecDeque<Prepared>,
     /// Asked for and not here yet.
     coming: usize,
-    /// Names the state of the tree that its spares were asked for in. Those of an earlier one are thrown away.
-    generation: u64,
     /// It could not be made; nobody tries again before something changes.
     off: bool,
 }
@@ -40,17 +39,17 @@ struct Order {
     name: String,
 }
 
-/// What it made.
-struct Made {
-    generation: u64,
-    result: Result<Prepared, CgroupError>,
-}
+/// What it made, for whom.
+type Made = (Pair, Result<Prepared, CgroupError>);
 
 /// The thread's two ends.
 struct Maker {
     orders: SyncSender<Order>,
     made: Receiver<Made>,
     thread: std::thread::JoinHandle<()>,
+    /// Counts the changes that made spares useless. What was ordered before the last one is removed where it is found; the
+    /// thread looks and hands over under the lock, so that nothing slips in behind a change.
+    generation: Arc<Mutex<u64>>,
 }
 
 /// Every spare. Without a maker there are none.
@@ -59,7 +58,6 @@ pub struct Spares {
     each: usize,
     pools: Vec<Pool>,
     maker: Option<Maker>,
-    generations: u64,
     names: u64,
 }
 
@@ -81,22 +79,36 @@ impl Spares {
         }
         let (orders, wanted) = sync_channel::<Order>(PAIRS_MAX * each);
         let (sender, made) = channel();
+        let generation = Arc::new(Mutex::new(0));
+        let current = Arc::clone(&generation);
         let thread = std::thread::Builder::new()
             .name("spares".to_owned())
             .spawn(move || {
                 for order in wanted {
-                    let result = order
-                        .tree
-                        .prepare(&order.pair.class, &order.name, &order.pair.limits);
-                    let generation = order.generation;
-                    if sender.send(Made { generation, result }).is_err() {
-                        return;
+                    let stale =
+                        || *current.lock().unwrap_or_else(PoisonError::into_inner) != order.generation;
+                    if stale() {
+                        continue;
+                    }
+                    let Order { tree, pair, name, .. } = &order;
+                    let result = tree.prepare(&pair.class, name, &pair.limits);
+                    let now = current.lock().unwrap_or_else(PoisonError::into_inner);
+                    if *now == order.generation {
+                        // A receiver that is gone has waited for this thread to end.
+                        let _gone = sender.send((order.pair, result));
+                    } else if let Ok(late) = result {
+                        throw_away(tree, [late]);
                     }
                 }
             })?;
         Ok(Self {
             each,
-            maker: Some(Maker { orders, made, thread }),
+            maker: Some(Maker {
+                orders,
+                made,
+                thread,
+                generation,
+            }),
             ..Self::default()
         })
     }
@@ -119,27 +131,26 @@ impl Spares {
             );
             wanted.truncate(PAIRS_MAX);
         }
-        for pool in self.pools.extract_if(.., |pool| !wanted.contains(&pool.pair)) {
-            throw_away(tree, pool.ready);
-        }
-        for pair in wanted {
-            if self.pools.iter().all(|pool| pool.pair != pair) {
-                self.generations += 1;
-                self.pools.push(Pool {
-                    pair,
-                    ready: VecDeque::new(),
-                    coming: 0,
-                    generation: self.generations,
-                    off: false,
-                });
-            }
+        if !self.pools.iter().map(|pool| &pool.pair).eq(&wanted) {
+            self.replace(tree, wanted);
         }
         self.refill(tree);
     }
 
+    fn replace(&mut self, tree: &Tree, wanted: Vec<Pair>) {
+        self.discard(tree);
+        let pool = |pair| Pool {
+            pair,
+            ready: VecDeque::new(),
+            coming: 0,
+            off: false,
+        };
+        self.pools = wanted.into_iter().map(pool).collect();
+    }
+
     /// A group that is ready for this class and these limits, and the order for the one that replaces it.
     pub fn take(&mut self, tree: &Tree, class: &str, limits: &Limits) -> Option<Prepared> {
-        self.collect(tree);
+        self.collect();
         let pool = self
             .pools
             .iter_mut()
@@ -149,31 +160,32 @@ impl Spares {
         spare
     }
 
-    /// Throws away the spares of a class, or all, because what stands above them changes. New ones come with [`Self::refill`].
-    pub fn discard(&mut self, tree: &Tree, class: Option<&str>) {
+    /// Throws all spares away, because what stands above them changes. New ones come with [`Self::refill`].
+    pub fn discard(&mut self, tree: &Tree) {
+        let Some(maker) = &self.maker else { return };
+        *maker.generation.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        let made = maker.made.try_iter().filter_map(|(_, result)| result.ok());
+        throw_away(tree, made);
         for pool in &mut self.pools {
-            if class.is_none_or(|class| pool.pair.class == class) {
-                self.generations += 1;
-                pool.generation = self.generations;
-                pool.coming = 0;
-                pool.off = false;
-                throw_away(tree, std::mem::take(&mut pool.ready));
-            }
+            pool.coming = 0;
+            pool.off = false;
+            throw_away(tree, std::mem::take(&mut pool.ready));
         }
     }
 
     /// Orders what is lacking.
     pub fn refill(&mut self, tree: &Tree) {
         let Some(maker) = &self.maker else { return };
+        let generation = *maker.generation.lock().unwrap_or_else(PoisonError::into_inner);
         for pool in &mut self.pools {
             while !pool.off && pool.ready.len() + pool.coming < self.each {
                 let order = Order {
-                    generation: pool.generation,
+                    generation,
                     tree: tree.clone(),
                     pair: pool.pair.clone(),
                     name: format!("s{}", self.names + 1),
                 };
-                // A full queue holds orders of pairs that are no longer wanted; the next job asks again.
+                // A full queue holds orders of before a change; the next job asks again.
                 if maker.orders.try_send(order).is_err() {
                     return;
                 }
@@ -185,14 +197,9 @@ impl Spares {
 
     /// The governor ends: whatever is ready or still being made is removed.
     pub fn end(&mut self, tree: &Tree) {
-        self.discard(tree, None);
+        self.discard(tree);
         let Some(maker) = self.maker.take() else { return };
         drop(maker.orders);
-        for made in maker.made {
-            if let Ok(prepared) = made.result {
-                throw_away(tree, [prepared]);
-            }
-        }
         if maker.thread.join().is_err() {
             tracing::error!("the thread that makes spare groups panicked");
         }
@@ -200,28 +207,22 @@ impl Spares {
     }
 
     /// Takes what the thread has made by now.
-    fn collect(&mut self, tree: &Tree) {
+    fn collect(&mut self) {
         let Some(maker) = &self.maker else { return };
-        for made in maker.made.try_iter() {
-            let pool = self
-                .pools
-                .iter_mut()
-                .find(|pool| pool.generation == made.generation);
-            match (pool, made.result) {
-                (Some(pool), Ok(prepared)) => {
-                    pool.coming = pool.coming.saturating_sub(1);
-                    pool.ready.push_back(prepared);
-                }
-                (Some(pool), Err(error)) => {
-                    pool.coming = pool.coming.saturating_sub(1);
+        for (pair, result) in maker.made.try_iter() {
+            let Some(pool) = self.pools.iter_mut().find(|pool| pool.pair == pair) else {
+                continue;
+            };
+            pool.coming = pool.coming.saturating_sub(1);
+            match result {
+                Ok(prepared) => pool.ready.push_back(prepared),
+                Err(error) => {
                     pool.off = true;
                     let (class, why) = (&pool.pair.class, chain(&error));
                     tracing::warn!(
                         "no spare groups for class {class}, jobs wait for theirs to be made: {why}"
                     );
                 }
-                (None, Ok(prepared)) => throw_away(tree, [prepared]),
-                (None, Err(_)) => {}
             }
         }
     }

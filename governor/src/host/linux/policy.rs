@@ -26,14 +26,14 @@ impl LinuxHost {
 
     /// Has every job from now on join the hierarchies of these controllers.
     pub fn join_always(&mut self, controllers: &[Controller]) {
-        self.spares.discard(&self.tree, None);
+        self.spares.discard(&self.tree);
         self.tree.join_always(controllers);
         self.spares.refill(&self.tree);
     }
 
     /// Leaves the reserve to the rest of the host. Gives what is in force.
     pub fn reserve(&mut self, reserve: Reserve, machine: Option<Machine>) -> Vec<PolicyLine> {
-        self.spares.discard(&self.tree, None);
+        self.spares.discard(&self.tree);
         let lines = self.ceilings.reserve(&self.tree, reserve, machine);
         self.spares.refill(&self.tree);
         lines
