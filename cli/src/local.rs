@@ -7,6 +7,7 @@ use ffrtmp_governor::client::Governor;
 use ffrtmp_governor::control::server::{ControlError, ControlState, Reload, Socket};
 use ffrtmp_governor::control::types::{ErrorCode, RequestError};
 use ffrtmp_governor::engine::{Engine, EngineError, EngineOptions};
+use ffrtmp_governor::host::spares::DEFAULT_EACH;
 use ffrtmp_governor::ledger::{self, LateEngine, Ledger, LedgerError};
 use ffrtmp_governor::lock::{Lock, LockError};
 use tokio_util::sync::CancellationToken;
@@ -56,6 +57,7 @@ pub fn start(need: &Need, socket: &Path) -> Result<Governor, LocalError> {
     let (saves, _writer) = store.spawn(late.acknowledge())?;
     let options = EngineOptions {
         discover: watch.is_some(),
+        spares: watch.map_or(0, |_| DEFAULT_EACH),
         placement_retries: watch.map(|(_, retries)| retries),
         ..EngineOptions::default()
     };

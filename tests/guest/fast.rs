@@ -5,7 +5,7 @@ use ffrtmp_tests::{Options, World, eventually};
 use nix::sys::signal::Signal;
 
 fn mounts() -> String {
-    std::fs::read_to_string("/proc/self/mountinfo").expect("the mounts")
+    std::fs::read_to_string("/proc/self/mountinfo").unwrap()
 }
 
 #[test]

@@ -76,7 +76,7 @@ fn groups(pid: u32) -> String {
 }
 
 fn is_placed(text: &str) -> bool {
-    text.contains("/ffrtmp.slice/studio/s")
+    text.contains("/ffrtmp.slice/studio/g")
 }
 
 fn reap(mut child: Child) {
@@ -104,7 +104,7 @@ fn a_held_exec_starts_in_its_group_and_is_a_job_there() {
     assert_eq!(job.state, "governed", "{job:#?}; log: {}", world.log());
     let groups_of_job = &job.report.placement.groups;
     assert!(
-        groups_of_job.iter().all(|group| group.contains("/studio/s")),
+        groups_of_job.iter().all(|group| group.contains("/studio/g")),
         "{job:#?}"
     );
     let applied = job

@@ -25,6 +25,7 @@ mod limits;
 mod placement;
 mod policy;
 mod run;
+mod spares;
 mod storm;
 mod survival;
 mod tree;

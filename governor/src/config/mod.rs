@@ -52,6 +52,8 @@ pub struct Config {
     pub pins: PinPlace,
     /// How often a placement that failed is tried again.
     pub placement_retries: u32,
+    /// Groups kept ready for each pair of class and limits that the rules name.
+    pub spares: u32,
     /// True to speed up lone placements by a setting of the whole host.
     pub fast_placement: bool,
     /// Directories in which the exec gate looks for programs by their basenames.
@@ -100,6 +102,7 @@ impl Default for Config {
             records: 65_536,
             pins: PinPlace::Auto,
             placement_retries: CoreSettings::PLACEMENT_RETRIES,
+            spares: crate::host::spares::DEFAULT_EACH,
             fast_placement: false,
             gate_directories: DIRECTORIES.map(PathBuf::from).to_vec(),
             gate_ready: 16,
@@ -163,6 +166,7 @@ pub fn parse(name: &str, text: &str) -> Result<Config, ConfigError> {
             &mut problems,
         )
         .unwrap_or(base.placement_retries),
+        spares: number(raw.spares.as_ref(), "spares", (0, 64), &mut problems).unwrap_or(base.spares),
         fast_placement: raw.fast_placement.unwrap_or(base.fast_placement),
         gate_directories: gate_directories(gate.directories.as_deref(), &mut problems)
             .unwrap_or(base.gate_directories),

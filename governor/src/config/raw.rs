@@ -38,6 +38,10 @@ pub(super) struct RawConfig {
     /// How often a placement that failed is tried again, after 1 s, 2 s, 4 s and so on. Default 3.
     #[schemars(range(min = 0, max = 100))]
     pub(super) placement_retries: Option<At<i64>>,
+    /// How many groups are kept ready for each class and limits that the rules name, so that a start waits for none; 0 makes
+    /// every group when its job comes. Default 4.
+    #[schemars(range(min = 0, max = 64))]
+    pub(super) spares: Option<At<i64>>,
     /// Mount a cgroup hierarchy of our own with favordynmods, so that a lone placement waits for no grace period of the
     /// kernel's. It acts on the whole host: forks and exits take a little longer. Default false.
     pub(super) fast_placement: Option<bool>,

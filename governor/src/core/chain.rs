@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use super::facts::ProcessFacts;
-use super::rule::{Decision, Needs, RuleSet};
+use super::rule::{Decision, Needs, Pair, RuleSet};
 
 /// Something that judges processes: a rule set, or in tests a table.
 pub trait Rules: fmt::Debug + Send {
@@ -20,6 +20,10 @@ pub trait Rules: fmt::Debug + Send {
     fn needs(&self) -> Needs;
     /// How many rules there are.
     fn count(&self) -> usize;
+    /// What groups of their own their jobs may need.
+    fn pairs(&self) -> Vec<Pair> {
+        Vec::new()
+    }
 }
 
 impl Rules for RuleSet {
@@ -41,6 +45,10 @@ impl Rules for RuleSet {
 
     fn count(&self) -> usize {
         self.len()
+    }
+
+    fn pairs(&self) -> Vec<Pair> {
+        Self::pairs(self)
     }
 }
 
@@ -115,6 +123,11 @@ impl Chain {
     /// How many rules there are.
     pub(super) fn count(&self) -> usize {
         self.all().map(Rules::count).sum()
+    }
+
+    /// What groups of their own the jobs may need.
+    pub(super) fn pairs(&self) -> Vec<Pair> {
+        self.all().flat_map(Rules::pairs).collect()
     }
 
     /// True when some rule has no name.

@@ -230,6 +230,8 @@ pub struct PlaceOrder {
     pub class: String,
     /// Directory below the class; made unique by the host when taken.
     pub name: String,
+    /// True when any group of the class that is under these limits will do, whatever its name: it waits for nobody.
+    pub spare: bool,
     /// Limits.
     pub limits: Limits,
     /// `Place`, `Scope` or `InPlace`; `Observe` orders nothing.

@@ -69,7 +69,7 @@ use pressure::Pressure;
 use recent::Recent;
 use record::Job;
 use redact::Redactor;
-use rule::Needs;
+use rule::{Needs, Pair};
 
 /// SIGTERM: asks a job to end.
 const SIGTERM: i32 = 15;
@@ -364,6 +364,11 @@ impl Governor {
     /// Basenames the kernel's pre-filter must let through, for the rules of the file and of every session.
     pub fn names(&self) -> Vec<String> {
         self.rules.names()
+    }
+
+    /// What groups of their own the rules' jobs may need.
+    pub fn pairs(&self) -> Vec<Pair> {
+        self.rules.pairs()
     }
 
     /// True when some rule has no name, so that the kernel must tell of every exec.

@@ -82,6 +82,8 @@ impl Governor {
                     key,
                     class: job.class.clone(),
                     name: job.id.as_str().to_owned(),
+                    // Who asks for a job by hand is in no hurry, and looks for its name.
+                    spare: matches!(job.found, Found::Exec | Found::Adopted),
                     limits: job.limits.clone(),
                     mode,
                     unit: job.unit.clone(),

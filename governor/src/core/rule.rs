@@ -140,6 +140,15 @@ pub struct Rule {
     pub admission: Admission,
 }
 
+/// A class and the limits of its jobs, as rules ask for them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Pair {
+    /// Class.
+    pub class: String,
+    /// Limits, all of them.
+    pub limits: Limits,
+}
+
 /// How one rule judges one process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Judgement {
@@ -317,6 +326,16 @@ impl RuleSet {
             names.extend(rule.files.iter().map(|file| basename(file).to_owned()));
         }
         names.into_iter().collect()
+    }
+
+    /// What groups of their own the rules' jobs may need, in the order of the rules.
+    pub fn pairs(&self) -> Vec<Pair> {
+        let placed = |rule: &&Rule| rule.placement.is_none_or(|mode| mode == PlacementMode::Place);
+        let pair = |rule: &Rule| Pair {
+            class: rule.class.clone(),
+            limits: rule.limits.clone(),
+        };
+        self.rules.iter().filter(placed).map(pair).collect()
     }
 
     /// True when some rule has no name, so that the kernel must tell of every exec.

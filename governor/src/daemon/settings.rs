@@ -42,6 +42,7 @@ pub(super) fn engine_options(
                 .map_or(CgroupBase::Auto, CgroupBase::Below),
             ..TreeOptions::default()
         },
+        spares: config.spares,
         restore: store.restore(),
         saved: store.saved(),
         ledger: Some(store.health.clone()),

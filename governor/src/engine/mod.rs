@@ -40,6 +40,7 @@ use crate::host::linux::LinuxHost;
 use crate::host::policy::Ceilings;
 use crate::host::process::Pinned;
 use crate::host::realtime;
+use crate::host::spares::Spares;
 use crate::host::systemd::{self, Scopes};
 use crate::ledger::LedgerHealth;
 
@@ -79,6 +80,8 @@ pub struct EngineOptions {
     pub gate: Option<GateOptions>,
     /// The ledger's file, for those who ask.
     pub ledger_file: Option<std::path::PathBuf>,
+    /// Groups kept ready for each pair of class and limits that the rules name.
+    pub spares: u32,
     /// True in a daemon: live processes that match a rule are adopted at start.
     pub discover: bool,
 }
@@ -158,7 +161,8 @@ impl Engine {
         core.handle(clock::boot_ns(), Event::RulesReplaced(options.rules), &mut first);
         let ceilings = options.ceilings.map_or_else(Ceilings::default, Ceilings::open);
         let scopes = scopes(handle.clone())?;
-        let mut host = LinuxHost::new(kernel, options.tree, options.discover, ceilings, scopes)?;
+        let spares = Spares::start(options.spares)?;
+        let mut host = LinuxHost::new(kernel, options.tree, options.discover, ceilings, scopes, spares)?;
         host.gate = options.gate.map(Gate::new).transpose()?;
         let mut brain = Brain { core, host, outbox };
         brain.perform(first);

@@ -24,6 +24,7 @@ impl Worker {
         if let Err(error) = self.brain.host.kernel.set_filter(&names, wide) {
             tracing::error!(%error, "the kernel's filter could not be written; new rules may see nothing");
         }
+        self.brain.host.keep_spares(self.brain.core.pairs());
         self.scan();
     }
 

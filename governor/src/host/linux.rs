@@ -21,13 +21,14 @@ use super::leaving::still_leaving;
 use super::policy::Ceilings;
 use super::process::Pinned;
 use super::scope::Pending;
+use super::spares::Spares;
 use super::systemd::Scopes;
 use super::{Host, NotPlaced, Retire};
 use crate::core::event::{GroupUsage, PlaceOrder, Placement, Whereabouts, Whom};
 use crate::core::origin::Origin;
 use crate::core::plan::not_enforced;
 use crate::core::pressure::ClassOutcome;
-use crate::core::rule::PlacementMode;
+use crate::core::rule::{Pair, PlacementMode};
 use crate::engine::clock;
 
 /// What was done to one job.
@@ -60,6 +61,8 @@ pub struct LinuxHost {
     ceilings: Ceilings,
     /// The exec gate, where there may be one.
     pub gate: Option<Gate>,
+    /// Groups made ahead of need.
+    spares: Spares,
 }
 
 impl LinuxHost {
@@ -70,6 +73,7 @@ impl LinuxHost {
         daemon: bool,
         ceilings: Ceilings,
         scopes: Option<Scopes>,
+        spares: Spares,
     ) -> Result<Self, CgroupError> {
         let tree = Tree::open(options)?;
         let mut leftovers = Vec::new();
@@ -91,6 +95,7 @@ impl LinuxHost {
             owners: HashMap::new(),
             ceilings,
             gate: None,
+            spares,
         })
     }
 
@@ -103,11 +108,17 @@ impl LinuxHost {
         lines
     }
 
+    /// Keeps groups ready for these pairs of class and limits, and for no others.
+    pub fn keep_spares(&mut self, pairs: Vec<Pair>) {
+        self.spares.want(&self.tree, pairs);
+    }
+
     /// Gives back what was held above the jobs and removes our empty directories; called when an engine ends.
     pub fn tidy(&mut self, jobs_live: bool) {
         if let Some(gate) = &mut self.gate {
             gate.close(&self.tree);
         }
+        self.spares.end(&self.tree);
         self.ceilings.end(jobs_live);
         self.tree.cleanup();
     }
@@ -269,6 +280,11 @@ impl Host for LinuxHost {
     }
 
     fn limit_class(&mut self, class: &str, limits: &Limits) -> ClassOutcome {
+        // Made under what stood above them before, and a v1 quota that stands refuses a lower one above it.
+        self.spares.discard(&self.tree);
+        if let Some(gate) = &mut self.gate {
+            gate.discard(&self.tree);
+        }
         let outcome = self.ceilings.limit_class(&self.tree, class, limits);
         // Jobs that were placed below a lower ceiling had their quotas cut to it.
         if limits.cpu_max.is_none() {
@@ -285,6 +301,10 @@ impl Host for LinuxHost {
                     self.tree.raise_again(group, &placed.asked);
                 }
             }
+        }
+        self.spares.refill(&self.tree);
+        if let Some(gate) = &mut self.gate {
+            gate.refill(&self.tree);
         }
         outcome
     }

@@ -26,6 +26,7 @@ pub mod process;
 pub mod procfs;
 pub mod realtime;
 mod scope;
+pub mod spares;
 pub mod spawn;
 pub mod systemd;
 

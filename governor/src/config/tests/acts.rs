@@ -85,7 +85,7 @@ fn an_empty_file_is_the_default() {
 #[test]
 fn every_daemon_key_acts() {
     let config = config(
-        "listen: '[::1]:9100'\nsocket: /tmp/s.sock\nledger: /tmp/l.db\nretention: 7d\nrecords: 2048\npins: off\nplacement_retries: 0\n\
+        "listen: '[::1]:9100'\nsocket: /tmp/s.sock\nledger: /tmp/l.db\nretention: 7d\nrecords: 2048\npins: off\nplacement_retries: 0\nspares: 9\n\
          scan_interval: 3s\ncgroup: {base: /media.slice/}\nlog: {format: json, level: debug}\n\
          redact: {patterns: ['job-(\\d+)'], defaults: false}\n",
     );
@@ -95,6 +95,7 @@ fn every_daemon_key_acts() {
     assert_eq!(config.retention, Duration::from_hours(7 * 24));
     assert_eq!(config.records, 2048);
     assert_eq!(config.placement_retries, 0);
+    assert_eq!(config.spares, 9);
     assert_eq!(config.pins, PinPlace::Off);
     assert_eq!(config.scan_interval, Duration::from_secs(3));
     assert_eq!(config.cgroup_base.as_deref(), Some(Path::new("media.slice")));

@@ -252,7 +252,8 @@ impl Gate {
                 self.send(&Order::Unmark { file }, open.as_slice());
             }
         }
-        self.return_unwanted(tree);
+        let wanted = self.wanted.clone();
+        self.take_back(tree, |kind| !wanted.contains(&kind));
         self.refill(tree);
     }
 
@@ -298,20 +299,19 @@ impl Gate {
         }
     }
 
-    /// Groups of kinds that no rule wants any more.
-    fn return_unwanted(&mut self, tree: &Tree) {
-        let unwanted: Vec<(u32, u64)> = self
-            .lent
-            .keys()
-            .filter(|(kind, _)| !self.wanted.contains(kind))
-            .copied()
-            .collect();
-        for key in unwanted {
-            self.send(&Order::Forget { kind: key.0 }, &[]);
-            if let Some(prepared) = self.lent.remove(&key) {
-                tree.retire(&prepared.group);
-            }
+    /// Takes all groups back, because what stands above them changes. New ones come with [`Self::refill`].
+    pub fn discard(&mut self, tree: &Tree) {
+        self.take_back(tree, |_| true);
+    }
+
+    /// Takes groups back. One that was used this instant stays, and is told of.
+    fn take_back(&mut self, tree: &Tree, which: impl Fn(u32) -> bool) {
+        let kinds: BTreeSet<u32> = self.lent.keys().map(|key| key.0).filter(|kind| which(*kind)).collect();
+        for kind in &kinds {
+            self.send(&Order::Forget { kind: *kind }, &[]);
         }
+        self.lent
+            .retain(|key, prepared| !kinds.contains(&key.0) || !tree.retire(&prepared.group).left.is_empty());
     }
 
     /// Lends groups until the gate has as many as it should.
@@ -343,7 +343,7 @@ impl Gate {
             return Ok(None);
         };
         self.seq += 1;
-        let prepared = tree.prepare(class, &format!("s{}", self.seq), limits)?;
+        let prepared = tree.prepare(class, &format!("g{}", self.seq), limits)?;
         Ok(Some((self.seq, prepared)))
     }
 

@@ -72,12 +72,23 @@ impl LinuxHost {
         }
     }
 
-    /// A group under its limits with the job's processes in it. A group that somebody removed before it was used is made
-    /// once more.
-    fn make_and_fill(&self, order: &PlaceOrder, process: &Pinned) -> Result<(Prepared, Moved), CgroupError> {
+    /// A group under its limits with the job's processes in it: a spare where one will do. A group that somebody removed
+    /// before it was used is made once more.
+    fn make_and_fill(
+        &mut self,
+        order: &PlaceOrder,
+        process: &Pinned,
+    ) -> Result<(Prepared, Moved), CgroupError> {
         let mut again = true;
+        let mut spare = order
+            .spare
+            .then(|| self.spares.take(&self.tree, &order.class, &order.limits))
+            .flatten();
         loop {
-            let prepared = self.tree.prepare(&order.class, &order.name, &order.limits)?;
+            let prepared = match spare.take() {
+                Some(spare) => spare,
+                None => self.tree.prepare(&order.class, &order.name, &order.limits)?,
+            };
             match self.fill(order.key, process, &prepared) {
                 Ok(moved) => return Ok((prepared, moved)),
                 Err(error) => {

@@ -26,12 +26,17 @@ impl LinuxHost {
 
     /// Has every job from now on join the hierarchies of these controllers.
     pub fn join_always(&mut self, controllers: &[Controller]) {
+        self.spares.discard(&self.tree);
         self.tree.join_always(controllers);
+        self.spares.refill(&self.tree);
     }
 
     /// Leaves the reserve to the rest of the host. Gives what is in force.
     pub fn reserve(&mut self, reserve: Reserve, machine: Option<Machine>) -> Vec<PolicyLine> {
-        self.ceilings.reserve(&self.tree, reserve, machine)
+        self.spares.discard(&self.tree);
+        let lines = self.ceilings.reserve(&self.tree, reserve, machine);
+        self.spares.refill(&self.tree);
+        lines
     }
 
     /// The directory of a class in the unified hierarchy, made when it does not exist.

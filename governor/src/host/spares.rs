@@ -1,0 +1,238 @@
+//! Groups made ahead of need, so that a job that is found waits for none: limits written and read back, never used twice.
+//!
+//! Owns the spares of each pair of class and limits and the thread that makes them. It decides nothing: which pairs are
+//! wanted comes from the rules, and a job for which no spare is ready gets a group made on the spot. A spare that was
+//! made before its class changed is thrown away, not mended.
+
+use std::collections::VecDeque;
+use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use ffrtmp_api::Limits;
+
+use super::cgroup::{CgroupError, Prepared, Tree};
+use super::file::chain;
+use crate::core::rule::Pair;
+
+/// Spares of one pair of class and limits when the configuration says nothing: as many starts in one instant as a node of
+/// this kind sees.
+pub const DEFAULT_EACH: u32 = 4;
+/// Pairs that get spares. Further ones are made on the spot: an idle group costs the kernel tens of KiB on each CPU.
+const PAIRS_MAX: usize = 16;
+
+/// The spares of one pair.
+#[derive(Debug)]
+struct Pool {
+    pair: Pair,
+    ready: VecDeque<Prepared>,
+    /// Asked for and not here yet.
+    coming: usize,
+    /// It could not be made; nobody tries again before something changes.
+    off: bool,
+}
+
+/// What the thread is asked to make.
+struct Order {
+    generation: u64,
+    tree: Tree,
+    pair: Pair,
+    name: String,
+}
+
+/// What it made, for whom.
+type Made = (Pair, Result<Prepared, CgroupError>);
+
+/// The thread's two ends.
+struct Maker {
+    orders: SyncSender<Order>,
+    made: Receiver<Made>,
+    thread: std::thread::JoinHandle<()>,
+    /// Counts the changes that made spares useless. What was ordered before the last one is removed where it is found; the
+    /// thread looks and hands over under the lock, so that nothing slips in behind a change.
+    generation: Arc<Mutex<u64>>,
+}
+
+/// Every spare. Without a maker there are none.
+#[derive(Default)]
+pub struct Spares {
+    each: usize,
+    pools: Vec<Pool>,
+    maker: Option<Maker>,
+    names: u64,
+}
+
+impl std::fmt::Debug for Spares {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Spares")
+            .field("each", &self.each)
+            .field("pools", &self.pools)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Spares {
+    /// Starts the thread that makes them. `each` of a pair are kept; 0 keeps none and starts nothing.
+    pub fn start(each: u32) -> std::io::Result<Self> {
+        let each = each as usize;
+        if each == 0 {
+            return Ok(Self::default());
+        }
+        let (orders, wanted) = sync_channel::<Order>(PAIRS_MAX * each);
+        let (sender, made) = channel();
+        let generation = Arc::new(Mutex::new(0));
+        let current = Arc::clone(&generation);
+        let thread = std::thread::Builder::new()
+            .name("spares".to_owned())
+            .spawn(move || {
+                for order in wanted {
+                    let stale =
+                        || *current.lock().unwrap_or_else(PoisonError::into_inner) != order.generation;
+                    if stale() {
+                        continue;
+                    }
+                    let Order { tree, pair, name, .. } = &order;
+                    let result = tree.prepare(&pair.class, name, &pair.limits);
+                    let now = current.lock().unwrap_or_else(PoisonError::into_inner);
+                    if *now == order.generation {
+                        // A receiver that is gone has waited for this thread to end.
+                        let _gone = sender.send((order.pair, result));
+                    } else if let Ok(late) = result {
+                        throw_away(tree, [late]);
+                    }
+                }
+            })?;
+        Ok(Self {
+            each,
+            maker: Some(Maker {
+                orders,
+                made,
+                thread,
+                generation,
+            }),
+            ..Self::default()
+        })
+    }
+
+    /// Keeps spares of these pairs and of no others.
+    pub fn want(&mut self, tree: &Tree, pairs: Vec<Pair>) {
+        if self.maker.is_none() {
+            return;
+        }
+        let mut wanted: Vec<Pair> = Vec::new();
+        for pair in pairs {
+            if !wanted.contains(&pair) {
+                wanted.push(pair);
+            }
+        }
+        if wanted.len() > PAIRS_MAX {
+            let left = wanted.len() - PAIRS_MAX;
+            tracing::info!(
+                "no spare groups for {left} pairs of class and limits beyond the first {PAIRS_MAX}"
+            );
+            wanted.truncate(PAIRS_MAX);
+        }
+        if !self.pools.iter().map(|pool| &pool.pair).eq(&wanted) {
+            self.replace(tree, wanted);
+        }
+        self.refill(tree);
+    }
+
+    fn replace(&mut self, tree: &Tree, wanted: Vec<Pair>) {
+        self.discard(tree);
+        let pool = |pair| Pool {
+            pair,
+            ready: VecDeque::new(),
+            coming: 0,
+            off: false,
+        };
+        self.pools = wanted.into_iter().map(pool).collect();
+    }
+
+    /// A group that is ready for this class and these limits, and the order for the one that replaces it.
+    pub fn take(&mut self, tree: &Tree, class: &str, limits: &Limits) -> Option<Prepared> {
+        self.collect();
+        let pool = self
+            .pools
+            .iter_mut()
+            .find(|pool| pool.pair.class == class && pool.pair.limits == *limits)?;
+        let spare = pool.ready.pop_front();
+        self.refill(tree);
+        spare
+    }
+
+    /// Throws all spares away, because what stands above them changes. New ones come with [`Self::refill`].
+    pub fn discard(&mut self, tree: &Tree) {
+        let Some(maker) = &self.maker else { return };
+        *maker.generation.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        let made = maker.made.try_iter().filter_map(|(_, result)| result.ok());
+        throw_away(tree, made);
+        for pool in &mut self.pools {
+            pool.coming = 0;
+            pool.off = false;
+            throw_away(tree, std::mem::take(&mut pool.ready));
+        }
+    }
+
+    /// Orders what is lacking.
+    pub fn refill(&mut self, tree: &Tree) {
+        let Some(maker) = &self.maker else { return };
+        let generation = *maker.generation.lock().unwrap_or_else(PoisonError::into_inner);
+        for pool in &mut self.pools {
+            while !pool.off && pool.ready.len() + pool.coming < self.each {
+                let order = Order {
+                    generation,
+                    tree: tree.clone(),
+                    pair: pool.pair.clone(),
+                    name: format!("s{}", self.names + 1),
+                };
+                // A full queue holds orders of before a change; the next job asks again.
+                if maker.orders.try_send(order).is_err() {
+                    return;
+                }
+                self.names += 1;
+                pool.coming += 1;
+            }
+        }
+    }
+
+    /// The governor ends: whatever is ready or still being made is removed.
+    pub fn end(&mut self, tree: &Tree) {
+        self.discard(tree);
+        let Some(maker) = self.maker.take() else { return };
+        drop(maker.orders);
+        if maker.thread.join().is_err() {
+            tracing::error!("the thread that makes spare groups panicked");
+        }
+        self.pools.clear();
+    }
+
+    /// Takes what the thread has made by now.
+    fn collect(&mut self) {
+        let Some(maker) = &self.maker else { return };
+        for (pair, result) in maker.made.try_iter() {
+            let Some(pool) = self.pools.iter_mut().find(|pool| pool.pair == pair) else {
+                continue;
+            };
+            pool.coming = pool.coming.saturating_sub(1);
+            match result {
+                Ok(prepared) => pool.ready.push_back(prepared),
+                Err(error) => {
+                    pool.off = true;
+                    let (class, why) = (&pool.pair.class, chain(&error));
+                    tracing::warn!(
+                        "no spare groups for class {class}, jobs wait for theirs to be made: {why}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+/// Removes groups nobody has joined. One that somebody has joined stays and is found as a leftover.
+fn throw_away(tree: &Tree, spares: impl IntoIterator<Item = Prepared>) {
+    for spare in spares {
+        for error in tree.retire(&spare.group).left {
+            tracing::warn!(%error, "a spare group stays");
+        }
+    }
+}
