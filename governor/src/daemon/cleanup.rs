@@ -46,19 +46,10 @@ pub fn cleanup(options: &DaemonOptions) -> Result<Cleaned, CleanupError> {
     // First, so that nothing new is recorded while the rest is undone. Refused while a governor elsewhere uses the pins.
     let unpinned = unpin(options)?;
     let mut done = Cleaned::default();
-    match Note::end(&Note::beside(&options.socket)) {
-        Ok(ended) => done.done.extend(ended),
-        Err(why) => done.left.push(why),
-    }
+    done.end_gate(&options.socket);
     done.done.extend(unpinned);
     done.done.extend(recover(&journal_beside(&options.socket)));
-    let fast = mount_beside(&options.socket);
-    if fast.exists() {
-        match fast::end(&fast) {
-            Ok(()) => done.done.push(format!("unmounted {}", fast.display())),
-            Err(why) => done.left.push(why),
-        }
-    }
+    done.end_fast(&mount_beside(&options.socket));
     let base = options.config.cgroup_base.clone();
     let tree = Tree::open(TreeOptions {
         base: base.map_or(CgroupBase::Auto, CgroupBase::Below),
@@ -154,6 +145,24 @@ fn open_jobs(ledger: &LedgerAt, done: &mut Cleaned) -> Vec<JobView> {
 }
 
 impl Cleaned {
+    /// Unmounts the hierarchy that made placements fast.
+    fn end_fast(&mut self, mount: &Path) {
+        if mount.exists() {
+            match fast::end(mount) {
+                Ok(()) => self.done.push(format!("unmounted {}", mount.display())),
+                Err(why) => self.left.push(why),
+            }
+        }
+    }
+
+    /// Ends an exec gate that outlived its governor.
+    fn end_gate(&mut self, socket: &Path) {
+        match Note::end(&Note::beside(socket)) {
+            Ok(ended) => self.done.extend(ended),
+            Err(why) => self.left.push(why),
+        }
+    }
+
     /// Puts the processes of a job's group back where they came from, or beside our tree when nobody knows.
     fn empty(&mut self, tree: &Tree, leftover: &Leftover, jobs: &[JobView]) {
         let paths = leftover.group.paths();

@@ -4,6 +4,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, SyncSender, TrySendError};
 
+use ffrtmp_abi::ProcessKey;
 use tokio::sync::{mpsc, oneshot};
 
 use super::policy::PolicyOrder;
@@ -173,6 +174,18 @@ pub struct SaveOrder {
     pub job: Box<JobView>,
     /// Whether it is final; final ones are acknowledged with [`Command::Saved`] after their commit.
     pub closed: bool,
+}
+
+/// Asks the ledger which of the records that the kernel still holds are closed there.
+pub struct Saved(pub AskSaved);
+
+/// Which of these are closed on disk.
+pub type AskSaved = Box<dyn FnOnce(&[ProcessKey]) -> Vec<ProcessKey> + Send>;
+
+impl std::fmt::Debug for Saved {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Saved(..)")
+    }
 }
 
 /// Queue to the ledger's thread. Unbounded on purpose: its length is bounded by the records the kernel map holds,

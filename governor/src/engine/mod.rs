@@ -12,6 +12,7 @@ pub mod handle;
 mod intake;
 mod policy;
 mod scan;
+mod scopes;
 mod unprivileged;
 mod watchdog;
 
@@ -41,10 +42,10 @@ use crate::host::policy::Ceilings;
 use crate::host::process::Pinned;
 use crate::host::realtime;
 use crate::host::spares::Spares;
-use crate::host::systemd::{self, Scopes};
+use crate::host::systemd;
 use crate::ledger::LedgerHealth;
 
-pub use handle::{Command, EngineHandle, SaveOrder, SaveQueue};
+pub use handle::{AskSaved, Command, EngineHandle, SaveOrder, SaveQueue, Saved};
 pub use policy::PolicyOrder;
 
 use brain::{Brain, Outbox};
@@ -84,18 +85,6 @@ pub struct EngineOptions {
     pub spares: u32,
     /// True in a daemon: live processes that match a rule are adopted at start.
     pub discover: bool,
-}
-
-/// Asks the ledger which of the records that the kernel still holds are closed there.
-pub struct Saved(pub AskSaved);
-
-/// Which of these are closed on disk.
-pub type AskSaved = Box<dyn FnOnce(&[ProcessKey]) -> Vec<ProcessKey> + Send>;
-
-impl std::fmt::Debug for Saved {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Saved(..)")
-    }
 }
 
 /// Why the engine does not run.
@@ -160,7 +149,7 @@ impl Engine {
         let rules = options.rules.clone();
         core.handle(clock::boot_ns(), Event::RulesReplaced(options.rules), &mut first);
         let ceilings = options.ceilings.map_or_else(Ceilings::default, Ceilings::open);
-        let scopes = scopes(handle.clone())?;
+        let scopes = scopes::start(handle.clone())?;
         let spares = Spares::start(options.spares)?;
         let mut host = LinuxHost::new(kernel, options.tree, options.discover, ceilings, scopes, spares)?;
         host.gate = options.gate.map(Gate::new).transpose()?;
@@ -191,24 +180,6 @@ impl Engine {
     pub fn is_running(&self) -> bool {
         !self.thread.is_finished()
     }
-}
-
-/// The thread that asks systemd for scopes, where systemd runs.
-fn scopes(handle: EngineHandle) -> Result<Option<Scopes>, EngineError> {
-    /// The queue is full only while the engine is busy; the answer must not be lost.
-    const PAUSE: Duration = Duration::from_millis(20);
-    if systemd::absent().is_some() {
-        return Ok(None);
-    }
-    let scopes = Scopes::start(move |scope| {
-        let mut command = Command::ScopeAnswered(Box::new(scope));
-        while let Err(refused) = handle.offer(command) {
-            let Some(again) = refused else { return };
-            command = again;
-            std::thread::sleep(PAUSE);
-        }
-    })?;
-    Ok(Some(scopes))
 }
 
 /// The state of the thread.

@@ -51,8 +51,8 @@ struct Pending {
 #[derive(Debug, Default)]
 struct State {
     pending: Option<Pending>,
-    /// The holder works on an event.
-    busy: bool,
+    /// Events the holder is done with.
+    done: u64,
     /// Waved through since the holder asked last.
     waved: u64,
     /// When each event was first seen to wait, the oldest first.
@@ -118,7 +118,6 @@ impl Doorman {
         let since = Instant::now();
         let mut state = self.lock();
         let seen = state.seen.pop_front().unwrap_or(since);
-        state.busy = true;
         state.pending = Some(Pending {
             descriptor: descriptor.as_raw_fd(),
             end: since + budget,
@@ -185,7 +184,7 @@ impl Doorman {
                 let _full = self.back.write(1);
             }
         }
-        state.busy = false;
+        state.done += 1;
         let waved = std::mem::take(&mut state.waved);
         drop(state);
         // Only now may its descriptor's number be used again.
@@ -225,16 +224,17 @@ impl Doorman {
             {
                 self.answer(late.descriptor);
                 state.waved += 1;
+                let stuck_at = state.done;
                 drop(state);
-                self.stand_in();
+                self.stand_in(stuck_at);
             }
         }
     }
 
     /// Waits for the holder, and does its work badly while it does not come back.
-    fn stand_in(&self) {
+    fn stand_in(&self, stuck_at: u64) {
         let mut timeout = PollTimeout::from(PATIENCE_MS);
-        while self.lock().busy {
+        while self.lock().done == stuck_at {
             let mut fds = [
                 PollFd::new(self.back.as_fd(), PollFlags::POLLIN),
                 PollFd::new(self.group.as_fd(), PollFlags::POLLIN),
@@ -244,6 +244,7 @@ impl Doorman {
             if poll(&mut fds[..count], timeout) == Ok(0) {
                 timeout = PollTimeout::NONE;
             } else if timeout.is_none()
+                && self.lock().done == stuck_at
                 && let Ok(Some((descriptor, _))) = self.read()
             {
                 self.answer(descriptor.as_raw_fd());

@@ -8,6 +8,8 @@ mod armour;
 mod event;
 mod files;
 mod holder;
+mod lend;
+mod marks;
 mod note;
 mod status;
 mod supervisor;
@@ -16,19 +18,18 @@ pub mod wire;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use nix::unistd::User;
 use procfs::{FromRead, ProcessCGroups};
 
-use super::cgroup::{CgroupError, Prepared, Tree};
-use crate::core::gate::{Choice, Kind, choices};
+use super::cgroup::{Prepared, Tree};
+use crate::core::gate::Kind;
 use crate::core::rule::Rule;
 use crate::engine::clock;
-use files::{Program, Watch};
+use files::Watch;
 use wire::{Channel, Counts, FileId, Order, Report};
 
 pub use files::DIRECTORIES;
@@ -233,130 +234,6 @@ impl Gate {
         !self.watched && self.off.is_none() && self.stop.load(Ordering::Relaxed)
     }
 
-    /// Brings files and groups to what the rules want now.
-    pub fn sync(&mut self, tree: &Tree) {
-        let paths = files::paths(&self.rules, &self.options.directories);
-        self.watch.follow(&paths);
-        let programs = files::programs(&paths);
-        self.wanted.clear();
-        let mut gone: BTreeSet<FileId> = self.marked.keys().copied().collect();
-        for program in programs {
-            gone.remove(&program.id);
-            self.mark(&program);
-        }
-        for file in gone {
-            if let Some((path, _)) = self.marked.remove(&file) {
-                // A file that was replaced has no name left to open it by, and nobody executes it anew.
-                let open = files::open(&path).ok().filter(|program| program.id == file);
-                let open = open.as_ref().map(|program| program.open.as_fd());
-                self.send(&Order::Unmark { file }, open.as_slice());
-            }
-        }
-        let wanted = self.wanted.clone();
-        self.take_back(tree, |kind| !wanted.contains(&kind));
-        self.refill(tree);
-    }
-
-    fn mark(&mut self, program: &Program) {
-        let Program { path, id, open } = program;
-        if self.never.contains(id) {
-            let why = "it is the governor or the gate itself".to_owned();
-            self.marked.insert(*id, (path.clone(), Some(why)));
-            return;
-        }
-        let choices = self.choices(path);
-        self.wanted
-            .extend(choices.iter().filter_map(|choice| choice.kind));
-        if choices.is_empty() {
-            return;
-        }
-        self.marked
-            .insert(*id, (path.clone(), Some("not answered yet".to_owned())));
-        self.send(&Order::Mark { file: *id, choices }, &[open.as_fd()]);
-    }
-
-    fn choices(&mut self, path: &Path) -> Vec<Choice> {
-        let uid_of = |name: &str| Some(User::from_name(name).ok()??.uid.as_raw());
-        choices(&self.rules, &path.to_string_lossy(), &mut self.kinds, uid_of)
-    }
-
-    /// An exec was told that the gate did not hold: its file is marked for the next time.
-    pub fn learn(&mut self, pid: u32, filename: &str, tree: &Tree) {
-        if self.channel.is_none() || self.taken.contains_key(&pid) {
-            return;
-        }
-        let exe = PathBuf::from(format!("/proc/{pid}/exe"));
-        let known = files::id_of(&exe).is_none_or(|id| self.marked.contains_key(&id));
-        if known || self.choices(filename.as_ref()).is_empty() {
-            return;
-        }
-        if let Ok(program) = files::open(&exe) {
-            self.mark(&Program {
-                path: filename.into(),
-                ..program
-            });
-            self.refill(tree);
-        }
-    }
-
-    /// Takes all groups back, because what stands above them changes. New ones come with [`Self::refill`].
-    pub fn discard(&mut self, tree: &Tree) {
-        self.take_back(tree, |_| true);
-    }
-
-    /// Takes groups back. One that was used this instant stays, and is told of.
-    fn take_back(&mut self, tree: &Tree, which: impl Fn(u32) -> bool) {
-        let kinds: BTreeSet<u32> = self.lent.keys().map(|key| key.0).filter(|kind| which(*kind)).collect();
-        for kind in &kinds {
-            self.send(&Order::Forget { kind: *kind }, &[]);
-        }
-        self.lent
-            .retain(|key, prepared| !kinds.contains(&key.0) || !tree.retire(&prepared.group).left.is_empty());
-    }
-
-    /// Lends groups until the gate has as many as it should.
-    pub fn refill(&mut self, tree: &Tree) {
-        if self.channel.is_none() {
-            return;
-        }
-        for kind in self.wanted.clone() {
-            let lent = self.lent.range((kind, 0)..=(kind, u64::MAX)).count();
-            for _ in lent..self.options.ready {
-                match self.make_ready(kind, tree) {
-                    Ok(Some((seq, prepared))) => {
-                        self.lend(kind, seq, &prepared);
-                        self.lent.insert((kind, seq), prepared);
-                    }
-                    Ok(None) => break,
-                    Err(error) => {
-                        tracing::warn!(error = %super::file::chain(&error), "no group can be made ready for the gate");
-                        break;
-                    }
-                }
-            }
-        }
-    }
-
-    /// A group under the limits of this kind, in which nobody was yet.
-    fn make_ready(&mut self, kind: u32, tree: &Tree) -> Result<Option<(u64, Prepared)>, CgroupError> {
-        let Some(Kind { class, limits }) = self.kinds.get(kind as usize) else {
-            return Ok(None);
-        };
-        self.seq += 1;
-        let prepared = tree.prepare(class, &format!("g{}", self.seq), limits)?;
-        Ok(Some((self.seq, prepared)))
-    }
-
-    fn lend(&mut self, kind: u32, seq: u64, prepared: &Prepared) {
-        match prepared.group.open_procs() {
-            Ok(procs) => {
-                let procs: Vec<BorrowedFd<'_>> = procs.iter().map(AsFd::as_fd).collect();
-                self.send(&Order::Ready { kind, seq }, &procs);
-            }
-            Err(error) => tracing::warn!(error = %super::file::chain(&error), "a ready group cannot be lent"),
-        }
-    }
-
     fn send(&self, order: &Order, descriptors: &[BorrowedFd<'_>]) {
         if let Some(channel) = &self.channel
             && let Err(error) = channel.send(order, descriptors)
@@ -449,26 +326,9 @@ impl Gate {
         late.map(|(pid, _)| *pid).collect()
     }
 
-    /// Where a file is meant by, when it is one that the gate holds.
-    pub fn path_of(&self, file: FileId) -> Option<&Path> {
-        self.marked.get(&file).map(|(path, _)| path.as_path())
-    }
-
-    /// The file that a process runs.
-    pub fn runs(pid: u32) -> Option<FileId> {
-        files::id_of(Path::new(&format!("/proc/{pid}/exe")))
-    }
-
     /// Descriptors to watch: reports, and changes of files.
     pub fn descriptors(&self) -> (Option<BorrowedFd<'_>>, BorrowedFd<'_>) {
         (self.channel.as_ref().map(AsFd::as_fd), self.watch.as_fd())
-    }
-
-    /// A name changed in a directory of ours.
-    pub fn on_change(&mut self, tree: &Tree) {
-        if self.watch.take_changes() {
-            self.sync(tree);
-        }
     }
 
     /// Ends the gate and removes what was lent to it.
