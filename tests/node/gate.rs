@@ -129,36 +129,36 @@ fn a_held_exec_starts_in_its_group_and_is_a_job_there() {
     assert_eq!((count(&world, "placed"), count(&world, "timeouts")), (1, 0));
 }
 
+/// In rounds that the ready groups suffice for: where moves are slow, so is making new ones meanwhile.
 #[test]
-fn every_one_of_400_held_execs_starts_in_its_group() {
+fn every_one_of_180_held_execs_starts_in_its_group() {
     let world = gated("");
-    let looks: Vec<_> = (0..400)
-        .map(|number| look(&world, &format!("look{number}")))
-        .collect();
-    std::thread::scope(|scope| {
-        for part in looks.chunks(100) {
-            let workload = &world.workload;
-            scope.spawn(move || {
-                for (_, text) in part {
-                    let ended = workload.spawn(&["own-group", text]).wait().unwrap();
-                    assert!(ended.success());
-                }
-            });
-        }
-    });
-    let outside: Vec<String> = looks
-        .iter()
-        .map(|(file, _)| text_of(file))
-        .filter(|text| !is_placed(text))
-        .collect();
-    let status = status(&world);
+    let mut outside = Vec::new();
+    for round in 0..3 {
+        armed(&world);
+        let name = |number| format!("look{round}-{number}");
+        let looks: Vec<_> = (0..60).map(|number| look(&world, &name(number))).collect();
+        std::thread::scope(|scope| {
+            for part in looks.chunks(20) {
+                let workload = &world.workload;
+                scope.spawn(move || {
+                    for (_, text) in part {
+                        let ended = workload.spawn(&["own-group", text]).wait().unwrap();
+                        assert!(ended.success());
+                    }
+                });
+            }
+        });
+        let texts = looks.iter().map(|(file, _)| text_of(file));
+        outside.extend(texts.filter(|text| !is_placed(text)));
+    }
+    let counters = status(&world).counters;
     assert!(
         outside.is_empty(),
-        "{} of 400 were outside, {:?}",
-        outside.len(),
-        status.counters
+        "{} of 180 were outside, {counters:?}",
+        outside.len()
     );
-    assert_eq!(status.counters["placed"], 400);
+    assert_eq!(counters["placed"], 180);
 }
 
 #[test]
