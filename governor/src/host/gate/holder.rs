@@ -132,14 +132,14 @@ impl Holder {
                     Ok(())
                 };
                 self.counts.timeouts += doorman.allow(held);
-                self.count(left.err());
+                self.count(left.err().as_ref());
                 self.take_orders()?;
             }
             self.tell_counts();
         }
     }
 
-    fn count(&mut self, left: Option<Left>) {
+    fn count(&mut self, left: Option<&Left>) {
         match left {
             None | Some(Left::Gone) => {}
             Some(Left::Inside) => self.counts.inside += 1,

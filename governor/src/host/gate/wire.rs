@@ -1,6 +1,6 @@
 //! What governor and gate say to each other: one JSON text a packet, descriptors beside it.
 //!
-//! The channel is a SOCK_SEQPACKET pair. Nothing blocks on it: a full buffer is an error of the sender, and a closed end
+//! The channel is a `SOCK_SEQPACKET` pair. Nothing blocks on it: a full buffer is an error of the sender, and a closed end
 //! is how either side learns that the other is gone.
 
 use std::io::{self, IoSlice, IoSliceMut};
