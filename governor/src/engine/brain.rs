@@ -15,6 +15,7 @@ use crate::host::{Host, NotPlaced, Retire};
 
 use super::clock;
 use super::handle::{Reply, SaveOrder, SaveQueue};
+use super::limit::LimitOrders;
 
 /// Everything the engine owes to others.
 #[derive(Debug)]
@@ -30,6 +31,8 @@ pub struct Outbox {
     pub sync_filter: bool,
     /// Stalls the kernel must announce from now on.
     pub watch_pressure: Option<Vec<PressureRule>>,
+    /// Jobs whose limits the kernel is to announce, and those that it need not any more.
+    pub limits: LimitOrders,
     /// Groups whose last process is on its way out, with the file that tells.
     pub retiring: Vec<(ProcessKey, std::fs::File)>,
     /// What releases undid, for the one who asked.
@@ -51,6 +54,7 @@ impl Outbox {
             wake_at_ns: None,
             sync_filter: false,
             watch_pressure: None,
+            limits: LimitOrders::default(),
             retiring: Vec::new(),
             released: Vec::new(),
             events_dropped: 0,
@@ -122,8 +126,20 @@ impl<H: Host> Brain<H> {
     /// Lets the core handle an event, and everything that follows from it.
     pub fn feed(&mut self, now_ns: u64, event: Event) {
         let mut effects = Vec::new();
-        self.core.handle(now_ns, event, &mut effects);
+        self.take_in(now_ns, event, &mut effects);
         self.perform(effects);
+    }
+
+    /// Lets the core handle an event, and notes what follows from the event itself.
+    fn take_in(&mut self, now_ns: u64, event: Event, effects: &mut Vec<Effect>) {
+        let placed = match &event {
+            Event::Placed { key, placement } if !placement.groups.is_empty() => Some(*key),
+            _ => None,
+        };
+        self.core.handle(now_ns, event, effects);
+        if let Some(key) = placed {
+            self.outbox.limits.watch(key);
+        }
     }
 
     /// Performs effects and feeds their answers back until the core is content. Answers carry the time at which they
@@ -133,7 +149,7 @@ impl<H: Host> Brain<H> {
         while let Some(effect) = queue.pop_front() {
             if let Some(answer) = self.perform_one(effect) {
                 let mut more = Vec::new();
-                self.core.handle(clock::boot_ns(), answer, &mut more);
+                self.take_in(clock::boot_ns(), answer, &mut more);
                 queue.extend(more);
             }
         }
@@ -151,6 +167,7 @@ impl<H: Host> Brain<H> {
                 return answer.map(|answer| placed(order.key, answer));
             }
             Effect::Retire { key } => {
+                self.outbox.limits.forget(key);
                 return match self.host.retire(key) {
                     Retire::Done { group, warnings } => Some(Event::Retired { key, group, warnings }),
                     Retire::Later(events) => {
@@ -189,6 +206,7 @@ impl<H: Host> Brain<H> {
     }
 
     fn release(&mut self, key: ProcessKey) -> Event {
+        self.outbox.limits.forget(key);
         let (undone, warnings) = self.host.release(key);
         if let Some(view) = self.core.view(key) {
             self.outbox.released.push(Released {

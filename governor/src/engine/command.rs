@@ -274,6 +274,7 @@ impl Worker {
         counters.insert("resyncs".to_owned(), self.intake.resyncs);
         counters.insert("events_dropped".to_owned(), self.brain.outbox.events_dropped);
         counters.insert("saves_failed".to_owned(), self.brain.outbox.saves_failed);
+        counters.insert("limits_unwatched".to_owned(), self.limits.unwatched);
         counters.extend(core.counters());
         let policy = self.policy_status();
         Status {

@@ -9,6 +9,7 @@ pub mod clock;
 mod command;
 pub mod handle;
 mod intake;
+mod limit;
 mod policy;
 mod scan;
 mod unprivileged;
@@ -209,6 +210,7 @@ struct Worker {
     /// What does not work on this machine beyond the kernel programs' own list, with the reason.
     off: Vec<String>,
     policy: policy::PolicyState,
+    limits: limit::LimitWatch,
     /// How far the ledger has written; `None` where nobody tells.
     ledger: Option<LedgerHealth>,
     ledger_file: Option<std::path::PathBuf>,
@@ -253,6 +255,7 @@ impl Worker {
             intake: intake::Intake::new(discover),
             off: Vec::new(),
             policy: policy::PolicyState::default(),
+            limits: limit::LimitWatch::default(),
             ledger: None,
             ledger_file: None,
             fast: Arc::default(),
@@ -275,7 +278,16 @@ impl Worker {
         let mut ready = [EpollEvent::empty(); 64];
         while self.stop.is_none() {
             self.arm_timer();
-            let count = match self.epoll.wait(&mut ready, EpollTimeout::NONE) {
+            let patience = if self.brain.outbox.limits.waits() {
+                EpollTimeout::ZERO
+            } else {
+                EpollTimeout::NONE
+            };
+            let count = match self.epoll.wait(&mut ready, patience) {
+                Ok(0) => {
+                    self.watch_limits_of_one();
+                    continue;
+                }
                 Ok(count) => count,
                 Err(nix::errno::Errno::EINTR) => continue,
                 Err(error) => {
@@ -294,6 +306,7 @@ impl Worker {
                 }
             }
             self.watch_groups();
+            self.forget_limits();
             self.watch_pressure();
             if std::mem::take(&mut self.brain.outbox.sync_filter) {
                 self.sync_filter();
@@ -377,6 +390,7 @@ impl Worker {
                 self.forget(&events);
                 self.watch_leftovers();
             }
+            Some(Watched::Limit(key, announcer)) => self.on_limit(token, key, announcer),
             Some(Watched::Pressure(rule, trigger)) => self.on_pressure(token, rule, trigger, what),
             None => {}
         }
