@@ -2,6 +2,7 @@
 //! nothing is left to do. No waiting happens here.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 
 use ffrtmp_abi::ProcessKey;
 use tokio::sync::mpsc;
@@ -9,9 +10,11 @@ use tokio::sync::mpsc;
 use crate::control::types::{Happened, JobEvent, JobKey, JobView, Released, RequestError};
 use crate::core::Governor;
 use crate::core::event::{Effect, Event, Placement};
+use crate::core::facts::Found;
 use crate::core::pressure::PressureRule;
 use crate::core::rule::PlacementMode;
 use crate::host::{Host, NotPlaced, Retire};
+use crate::metrics::Instruments;
 
 use super::clock;
 use super::handle::{Reply, SaveOrder, SaveQueue};
@@ -41,6 +44,10 @@ pub struct Outbox {
     pub events_dropped: u64,
     /// Records the ledger's thread could not be given because it is gone.
     pub saves_failed: u64,
+    /// Execs of jobs whose first placement is under way, boot-time clock, ns.
+    fresh: HashMap<ProcessKey, u64>,
+    /// What is counted by class; `None` where nobody looks.
+    pub instruments: Option<Arc<Instruments>>,
 }
 
 impl Outbox {
@@ -59,6 +66,8 @@ impl Outbox {
             released: Vec::new(),
             events_dropped: 0,
             saves_failed: 0,
+            fresh: HashMap::new(),
+            instruments: None,
         }
     }
 
@@ -81,6 +90,9 @@ impl Outbox {
     }
 
     fn publish(&mut self, what: Happened, job: &JobView) {
+        if let Some(instruments) = &self.instruments {
+            instruments.count(what, &job.report.class);
+        }
         // A job whose children live on is answered at the end of its first process; all others once the record is
         // complete, a moment later.
         let answer = what == Happened::Closed || (what == Happened::Exited && job.live > 0);
@@ -132,14 +144,42 @@ impl<H: Host> Brain<H> {
 
     /// Lets the core handle an event, and notes what follows from the event itself.
     fn take_in(&mut self, now_ns: u64, event: Event, effects: &mut Vec<Effect>) {
-        let placed = match &event {
-            Event::Placed { key, placement } if !placement.groups.is_empty() => Some(*key),
-            _ => None,
-        };
+        let what = Noted::of(&event);
         self.core.handle(now_ns, event, effects);
-        if let Some(key) = placed {
-            self.outbox.limits.watch(key);
+        match what {
+            Noted::Nothing => {}
+            Noted::Executed { key, exec_ns } => {
+                // Those that no rule took, or that wait for an age, are no job now.
+                if self.observe(key, exec_ns, clock::boot_ns(), Instruments::decided) {
+                    self.outbox.fresh.insert(key, exec_ns);
+                }
+            }
+            Noted::Placed { key, at_ns } => {
+                self.outbox.limits.watch(key);
+                if let Some(exec_ns) = self.outbox.fresh.remove(&key) {
+                    self.observe(key, exec_ns, at_ns, Instruments::placed);
+                }
+            }
+            // A placement that is tried again says nothing of how fast we are.
+            Noted::NotPlaced { key } => {
+                self.outbox.fresh.remove(&key);
+            }
         }
+    }
+
+    /// True when it was a job and somebody counts.
+    fn observe(
+        &self,
+        key: ProcessKey,
+        from_ns: u64,
+        to_ns: u64,
+        note: impl FnOnce(&Instruments, &str, u64),
+    ) -> bool {
+        let (Some(instruments), Some(class)) = (&self.outbox.instruments, self.core.class_of(key)) else {
+            return false;
+        };
+        note(instruments, class, to_ns.saturating_sub(from_ns));
+        true
     }
 
     /// Performs effects and feeds their answers back until the core is content. Answers carry the time at which they
@@ -224,6 +264,44 @@ impl<H: Host> Brain<H> {
     }
 }
 
+/// What an event means beside the core.
+enum Noted {
+    Nothing,
+    /// A process was told of by its exec.
+    Executed {
+        key: ProcessKey,
+        exec_ns: u64,
+    },
+    /// A job sits in its group.
+    Placed {
+        key: ProcessKey,
+        at_ns: u64,
+    },
+    /// It does not, or has ended.
+    NotPlaced {
+        key: ProcessKey,
+    },
+}
+
+impl Noted {
+    fn of(event: &Event) -> Self {
+        match event {
+            Event::Appeared(facts) if facts.found == Found::Exec => Self::Executed {
+                key: facts.key,
+                exec_ns: facts.started_ns,
+            },
+            Event::Placed { key, placement } if !placement.groups.is_empty() => Self::Placed {
+                key: *key,
+                at_ns: placement.at_ns,
+            },
+            Event::Placed { key, .. } | Event::PlaceFailed { key, .. } | Event::Retired { key, .. } => {
+                Self::NotPlaced { key: *key }
+            }
+            _ => Self::Nothing,
+        }
+    }
+}
+
 /// A host's answer to a placement, as the core hears it.
 pub(super) fn placed(key: ProcessKey, answer: Result<Placement, NotPlaced>) -> Event {
     match answer {
@@ -241,7 +319,7 @@ mod tests {
     use super::*;
     use crate::core::CoreSettings;
     use crate::core::event::{ExitFacts, GroupUsage, KernelUsage, PlaceOrder, Whereabouts, Whom};
-    use crate::core::facts::{Found, ProcessFacts};
+    use crate::core::facts::ProcessFacts;
     use crate::core::pressure::{ClassOutcome, Resource, Share, Watch};
     use crate::core::rule::RuleSet;
 

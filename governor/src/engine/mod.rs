@@ -27,7 +27,7 @@ use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFl
 
 use ffrtmp_abi::ProcessKey;
 
-use crate::control::types::{JobView, RequestError};
+use crate::control::types::{JobEvent, JobView, RequestError};
 use crate::core::event::{Effect, Event};
 use crate::core::redact::Redactor;
 use crate::core::rule::RuleSet;
@@ -41,6 +41,7 @@ use crate::host::process::Pinned;
 use crate::host::realtime;
 use crate::host::systemd::{self, Scopes};
 use crate::ledger::LedgerHealth;
+use crate::metrics::Instruments;
 
 pub use handle::{Command, EngineHandle, SaveOrder, SaveQueue};
 pub use policy::PolicyOrder;
@@ -72,6 +73,10 @@ pub struct EngineOptions {
     pub policy: PolicyOrder,
     /// Where the files written above the jobs are noted; `None` notes nothing.
     pub ceilings: Option<std::path::PathBuf>,
+    /// What is counted by class.
+    pub instruments: Option<Arc<Instruments>>,
+    /// Those who hear every event, those of the start included.
+    pub listeners: Vec<tokio::sync::mpsc::Sender<JobEvent>>,
     /// What came of fast placement, once it is known.
     pub fast: Arc<OnceLock<fast::Outcome>>,
     /// The ledger's file, for those who ask.
@@ -138,7 +143,14 @@ impl Engine {
                 .map_err(std::io::Error::from)?,
         ));
         let handle = EngineHandle::new(sender, Arc::clone(&wake));
-        let outbox = Outbox::new(ledger(handle.clone()));
+        let mut outbox = Outbox::new(ledger(handle.clone()));
+        if let Some(instruments) = &options.instruments {
+            instruments.allow(options.rules.classes());
+        }
+        outbox.instruments = options.instruments;
+        for listener in options.listeners {
+            outbox.subscribe(listener);
+        }
         let mut core = Governor::new(CoreSettings {
             redactor: options.redactor,
             placement_retries: options
