@@ -119,12 +119,13 @@ impl Announcer {
                 (value_of(&text, "max").unwrap_or(0), killed)
             }
             Source::Oom { signal, dir } => {
-                // Nothing to read is no failure: then it was not signalled.
-                let _not_signalled = nix::unistd::read(&*signal, &mut [0; 8]);
+                // Nothing to read is no failure: then it was not signalled. The signal comes before the kill is counted,
+                // and from a group above too, whose limit is not ours: our own failures tell them apart.
+                let signalled = nix::unistd::read(&*signal, &mut [0; 8]).is_ok();
                 let kills = keyed(&dir.join("memory.oom_control"), "oom_kill").map_err(io::Error::other)?;
-                let times = number(&dir.join("memory.failcnt"), "").map_err(io::Error::other)?;
+                let failures = number(&dir.join("memory.failcnt"), "").map_err(io::Error::other)?;
                 // Reclaim that helped is no word of the eventfd's.
-                (if kills > 0 { times } else { 0 }, Some(kills))
+                (if signalled || kills > 0 { failures } else { 0 }, Some(kills))
             }
         };
         let reached = times > 0 || killed.is_some_and(|killed| killed > 0);
@@ -166,6 +167,34 @@ mod tests {
             // The same descriptor is read from its beginning each time.
             let again = announcer.read().unwrap();
             assert_eq!(again.map(|found| (found.times, found.killed)), breach, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_signal_of_v1_counts_before_its_kill_is_counted_and_not_for_a_group_above() {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
+        write(
+            "memory.oom_control",
+            "oom_kill_disable 0\nunder_oom 0\noom_kill 0\n",
+        );
+        write("cgroup.event_control", "");
+        for (signalled, failures, kills, breach) in [
+            (false, 0, 0, None),
+            (false, 7, 0, None),
+            (true, 7, 0, Some((7, Some(0)))),
+            (true, 0, 0, None),
+            (false, 7, 1, Some((7, Some(1)))),
+        ] {
+            let mut announcer = Announcer::oom(dir.path()).unwrap();
+            write("memory.failcnt", &format!("{failures}\n"));
+            write("memory.oom_control", &format!("under_oom 1\noom_kill {kills}\n"));
+            if signalled {
+                nix::unistd::write(&announcer, &1_u64.to_ne_bytes()).unwrap();
+            }
+            let read = announcer.read().unwrap();
+            let case = (signalled, failures, kills);
+            assert_eq!(read.map(|found| (found.times, found.killed)), breach, "{case:?}");
         }
     }
 
