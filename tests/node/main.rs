@@ -15,6 +15,7 @@ mod closure;
 mod containers;
 mod disk;
 mod edge;
+mod events;
 mod examples;
 mod exits;
 mod foreign;

@@ -63,7 +63,7 @@ impl DaemonClient {
                 _ => ConnectError::Io { path, source },
             });
         }
-        super::choose_provider();
+        crate::tls::use_ring();
         let http = reqwest::Client::builder()
             .unix_socket(path.as_path())
             .no_proxy()

@@ -12,6 +12,7 @@ mod limits;
 mod lower;
 mod policy;
 mod raw;
+mod webhook;
 
 use std::io::Read;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -28,6 +29,7 @@ use crate::core::CoreSettings;
 use crate::core::policy::NodePolicy;
 use crate::core::redact::Redactor;
 use crate::core::rule::RuleSet;
+use crate::webhook::WebhookConfig;
 
 /// Where the daemon looks when no file is named.
 pub const DEFAULT_PATH: &str = "/etc/ffrtmp/governor.yaml";
@@ -67,6 +69,8 @@ pub struct Config {
     pub rules: RuleSet,
     /// What is kept for the rest of the host, and what is lowered under pressure.
     pub policy: NodePolicy,
+    /// Server that is sent events; `None` for none.
+    pub webhook: Option<WebhookConfig>,
     /// What hides secrets.
     pub redaction: Redactor,
 }
@@ -103,6 +107,7 @@ impl Default for Config {
             log_level: LogLevel::default(),
             rules: RuleSet::from_targets(&targets, ffrtmp_api::Limits::default()),
             policy: NodePolicy::default(),
+            webhook: None,
             redaction: Redactor::default(),
         }
     }
@@ -170,6 +175,10 @@ pub fn parse(name: &str, text: &str) -> Result<Config, ConfigError> {
             .and_then(|raw| cgroup_base(raw.base.as_ref(), &mut problems)),
         log_format: raw.log.as_ref().and_then(|log| log.format).unwrap_or_default(),
         log_level: raw.log.as_ref().and_then(|log| log.level).unwrap_or_default(),
+        webhook: raw
+            .webhook
+            .as_ref()
+            .and_then(|at| webhook::lower(at, &mut problems)),
         redaction: redaction(raw.redact.take(), &mut problems),
         rules: lower::rules(raw, &mut problems),
     };

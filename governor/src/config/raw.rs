@@ -10,6 +10,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::at::{At, Quantity, SwitchOrList};
+use super::webhook::RawWebhook;
 use crate::core::pressure::{Resource, Share};
 use crate::core::rule::{OnForeignMove, PlacementMode};
 
@@ -55,6 +56,8 @@ pub(super) struct RawConfig {
     pub(super) reserve_memory: Option<At<Quantity>>,
     /// Which class is lowered while another, or the machine, stalls. Default none.
     pub(super) pressure: Option<Vec<At<RawPressure>>>,
+    /// Server that is sent events of jobs. Default none.
+    pub(super) webhook: Option<At<RawWebhook>>,
     /// Logging.
     pub(super) log: Option<RawLog>,
     /// Secrets in command lines.

@@ -38,6 +38,7 @@ pub mod rule;
 pub mod unit;
 
 mod answer;
+mod breach;
 mod deadline;
 mod explain;
 #[cfg(test)]
@@ -196,6 +197,7 @@ impl Governor {
             Event::Rechecked { key, moved, found } => {
                 self.on_rechecked(now_ns, key, &moved, found, effects);
             }
+            Event::LimitReached { key, breach } => self.on_limit_reached(now_ns, key, breach, effects),
             Event::Released {
                 key,
                 undone,

@@ -137,7 +137,7 @@ mod tests {
             memory_peak: Some(7),
             throttled_ns: Some(500_000_000),
             oom_kills: Some(0),
-            absent: Vec::new(),
+            ..GroupUsage::default()
         };
         let usage = usage(&source(&FULL, Some(&group)));
         assert_eq!(usage.cpu_sec, Some(3.0));

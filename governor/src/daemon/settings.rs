@@ -53,6 +53,7 @@ pub(super) fn engine_options(
         ceilings: Some(journal_beside(&options.socket)),
         fast,
         discover: true,
+        ..EngineOptions::default()
     }
 }
 

@@ -33,7 +33,12 @@ impl Worker {
             Command::Wait(key, reply) => self.wait(key.0, reply),
             Command::Explain(pid, reply) => answer(reply, self.explain(pid)),
             Command::Release(request, peer, reply) => answer(reply, self.release(&request, peer)),
-            Command::ReplaceRules(rules) => self.brain.feed(now, Event::RulesReplaced(*rules)),
+            Command::ReplaceRules(rules) => {
+                if let Some(instruments) = &self.brain.outbox.instruments {
+                    instruments.allow(rules.classes());
+                }
+                self.brain.feed(now, Event::RulesReplaced(*rules));
+            }
             Command::ReplacePolicy(order) => self.set_policy(*order),
             Command::OpenSession(rules, reply) => {
                 self.sessions += 1;
@@ -274,6 +279,7 @@ impl Worker {
         counters.insert("resyncs".to_owned(), self.intake.resyncs);
         counters.insert("events_dropped".to_owned(), self.brain.outbox.events_dropped);
         counters.insert("saves_failed".to_owned(), self.brain.outbox.saves_failed);
+        counters.insert("limits_unwatched".to_owned(), self.limits.unwatched);
         counters.extend(core.counters());
         let policy = self.policy_status();
         Status {

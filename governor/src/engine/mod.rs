@@ -9,6 +9,7 @@ pub mod clock;
 mod command;
 pub mod handle;
 mod intake;
+mod limit;
 mod policy;
 mod scan;
 mod unprivileged;
@@ -26,7 +27,7 @@ use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFl
 
 use ffrtmp_abi::ProcessKey;
 
-use crate::control::types::{JobView, RequestError};
+use crate::control::types::{JobEvent, JobView, RequestError};
 use crate::core::event::{Effect, Event};
 use crate::core::redact::Redactor;
 use crate::core::rule::RuleSet;
@@ -41,6 +42,7 @@ use crate::host::realtime;
 use crate::host::spares::Spares;
 use crate::host::systemd::{self, Scopes};
 use crate::ledger::LedgerHealth;
+use crate::metrics::Instruments;
 
 pub use handle::{Command, EngineHandle, SaveOrder, SaveQueue};
 pub use policy::PolicyOrder;
@@ -72,6 +74,10 @@ pub struct EngineOptions {
     pub policy: PolicyOrder,
     /// Where the files written above the jobs are noted; `None` notes nothing.
     pub ceilings: Option<std::path::PathBuf>,
+    /// What is counted by class.
+    pub instruments: Option<Arc<Instruments>>,
+    /// Those who hear every event, those of the start included.
+    pub listeners: Vec<tokio::sync::mpsc::Sender<JobEvent>>,
     /// What came of fast placement, once it is known.
     pub fast: Arc<OnceLock<fast::Outcome>>,
     /// The ledger's file, for those who ask.
@@ -140,7 +146,14 @@ impl Engine {
                 .map_err(std::io::Error::from)?,
         ));
         let handle = EngineHandle::new(sender, Arc::clone(&wake));
-        let outbox = Outbox::new(ledger(handle.clone()));
+        let mut outbox = Outbox::new(ledger(handle.clone()));
+        if let Some(instruments) = &options.instruments {
+            instruments.allow(options.rules.classes());
+        }
+        outbox.instruments = options.instruments;
+        for listener in options.listeners {
+            outbox.subscribe(listener);
+        }
         let mut core = Governor::new(CoreSettings {
             redactor: options.redactor,
             placement_retries: options
@@ -213,6 +226,7 @@ struct Worker {
     /// What does not work on this machine beyond the kernel programs' own list, with the reason.
     off: Vec<String>,
     policy: policy::PolicyState,
+    limits: limit::LimitWatch,
     /// How far the ledger has written; `None` where nobody tells.
     ledger: Option<LedgerHealth>,
     ledger_file: Option<std::path::PathBuf>,
@@ -257,6 +271,7 @@ impl Worker {
             intake: intake::Intake::new(discover),
             off: Vec::new(),
             policy: policy::PolicyState::default(),
+            limits: limit::LimitWatch::default(),
             ledger: None,
             ledger_file: None,
             fast: Arc::default(),
@@ -279,7 +294,16 @@ impl Worker {
         let mut ready = [EpollEvent::empty(); 64];
         while self.stop.is_none() {
             self.arm_timer();
-            let count = match self.epoll.wait(&mut ready, EpollTimeout::NONE) {
+            let patience = if self.brain.outbox.limits.waits() {
+                EpollTimeout::ZERO
+            } else {
+                EpollTimeout::NONE
+            };
+            let count = match self.epoll.wait(&mut ready, patience) {
+                Ok(0) => {
+                    self.watch_limits_of_one();
+                    continue;
+                }
                 Ok(count) => count,
                 Err(nix::errno::Errno::EINTR) => continue,
                 Err(error) => {
@@ -298,6 +322,7 @@ impl Worker {
                 }
             }
             self.watch_groups();
+            self.forget_limits();
             self.watch_pressure();
             if std::mem::take(&mut self.brain.outbox.sync_filter) {
                 self.sync_filter();
@@ -381,6 +406,7 @@ impl Worker {
                 self.forget(&events);
                 self.watch_leftovers();
             }
+            Some(Watched::Limit(key, announcer)) => self.on_limit(token, key, announcer),
             Some(Watched::Pressure(rule, trigger)) => self.on_pressure(token, rule, trigger, what),
             None => {}
         }

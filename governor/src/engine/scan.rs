@@ -124,6 +124,7 @@ impl Worker {
             let mut effects = Vec::new();
             self.brain.core.restore(now, job, &mut effects);
             self.brain.perform(effects);
+            self.brain.outbox.limits.watch(key);
             if !followed {
                 self.brain.feed(
                     now,

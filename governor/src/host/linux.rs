@@ -12,7 +12,7 @@ use std::collections::HashMap;
 use ffrtmp_abi::ProcessKey;
 use ffrtmp_api::Limits;
 
-use super::cgroup::{CgroupError, Group, Leftover, Tree, TreeOptions};
+use super::cgroup::{Announcer, CgroupError, Group, Leftover, Tree, TreeOptions};
 use super::file::chain;
 use super::kernel::Kernel;
 use super::leaving::still_leaving;
@@ -293,6 +293,17 @@ impl Host for LinuxHost {
         }
         self.spares.refill(&self.tree);
         outcome
+    }
+
+    fn announcers(&mut self, key: ProcessKey) -> (Vec<Announcer>, u64) {
+        match self.placed.get(&key) {
+            Some(Placed {
+                group: Some(group),
+                asked,
+                ..
+            }) => self.tree.announcers(group, asked),
+            _ => (Vec::new(), 0),
+        }
     }
 
     fn drop_record(&mut self, key: ProcessKey) {

@@ -7,6 +7,7 @@ use ffrtmp_abi::ProcessKey;
 
 use ffrtmp_api::Limits;
 
+use self::cgroup::Announcer;
 use crate::core::event::{GroupUsage, PlaceOrder, Placement, Whereabouts, Whom};
 use crate::core::pressure::ClassOutcome;
 
@@ -74,6 +75,11 @@ pub trait Host {
 
     /// Writes the limits of a class as a whole; none gives back what was written before.
     fn limit_class(&mut self, class: &str, limits: &Limits) -> ClassOutcome;
+
+    /// What announces that a placed job runs into its limits; the figure counts what could not be opened.
+    fn announcers(&mut self, _key: ProcessKey) -> (Vec<Announcer>, u64) {
+        (Vec::new(), 0)
+    }
 
     /// Drops what the kernel keeps of a process: nobody wants it, or its record is on disk.
     fn drop_record(&mut self, key: ProcessKey);

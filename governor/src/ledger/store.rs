@@ -19,14 +19,13 @@ pub(super) enum Written {
 }
 
 /// Writes a batch in one transaction. Saving the same record twice leaves what the first time left.
-pub(super) fn save(
+pub(super) fn save<'a>(
     connection: &mut Connection,
     boot_id: &str,
-    orders: &[SaveOrder],
+    orders: impl Iterator<Item = &'a SaveOrder>,
 ) -> rusqlite::Result<Vec<Written>> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let written = orders
-        .iter()
         .map(|order| save_one(&transaction, boot_id, order))
         .collect::<rusqlite::Result<Vec<_>>>()?;
     transaction.commit()?;

@@ -48,7 +48,7 @@ pub use outcome::{ExitReason, OomScope, Sender, SlaVerdict, Usage};
 pub use page::{Cursor, CursorError, JobFilter, Paging};
 pub use problem::{ErrorCode, FieldError, Problem, StaleAdvice};
 pub use queue::{Band, Classification, Engine, Priority, Queue, UnknownWord};
-pub use report::{Energy, LimitOutcome, LimitsReport, PlacementReport, Report};
+pub use report::{Energy, LimitBreach, LimitOutcome, LimitsReport, PlacementReport, Report};
 pub use request::{BatchRequest, JobRequest, Needs};
 pub use scenario::{Codec, HARDWARE, Scenario, bitrate};
 pub use state::{AttemptEnd, AttemptPhase, FailureReason, JobState, NodeStatus};
