@@ -54,6 +54,9 @@ pub(super) struct Discovery {
     /// Draw the distributions there, as SVG
     #[arg(long, value_name = "FILE")]
     plot: Option<PathBuf>,
+    /// Measure the programs in this directory instead of building them: another version's, for instance
+    #[arg(long, value_name = "DIR")]
+    binaries: Option<PathBuf>,
     /// End with an error when a promise is not kept
     #[arg(long)]
     strict: bool,
@@ -143,8 +146,10 @@ pub(super) fn run(args: &Discovery) -> Result<()> {
         bail!("the governor needs root: run `sudo cargo xtask bench discovery`");
     }
     package::ensure(&[Need::Build, Need::Bench])?;
-    println!("== building (release)");
-    let binaries = build()?;
+    let binaries = match &args.binaries {
+        Some(directory) => directory.clone(),
+        None => build()?,
+    };
     stage::enter()?;
     let results = measure(&binaries, Settings::new(args), args.stock)?;
     let verdicts = judge::judge(&results);
@@ -168,6 +173,7 @@ pub(super) fn run(args: &Discovery) -> Result<()> {
 }
 
 fn build() -> Result<PathBuf> {
+    println!("== building (release)");
     let shell = workspace::shell()?;
     let selection = workspace::PRODUCT;
     cmd!(shell, "cargo build --quiet --release {selection...} --bins")

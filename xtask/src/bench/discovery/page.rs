@@ -9,9 +9,6 @@ use super::duel::Row;
 use super::judge::Verdict;
 use super::peer::Who;
 
-/// Width of the tables; a page is read in a file as often as in a terminal.
-const WIDTH: u16 = 150;
-
 /// Renders one run.
 pub(super) fn render(results: &Results, verdicts: &[Verdict]) -> String {
     let mut page = vec![
@@ -66,8 +63,8 @@ fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
     table
         .load_style(presets::ASCII_MARKDOWN)
-        .set_content_arrangement(ContentArrangement::Dynamic)
-        .set_width(WIDTH)
+        // A row is one line, however long, or it could not be pasted into a page.
+        .set_content_arrangement(ContentArrangement::Disabled)
         .set_header(header);
     table
 }
