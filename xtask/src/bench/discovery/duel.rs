@@ -106,23 +106,33 @@ struct Sum {
     per_s: f64,
 }
 
+/// One contender at one priority: started once a round for all its scenes.
+struct Bout {
+    who: Who,
+    priority: Priority,
+    scenes: Vec<Scene>,
+}
+
 /// Who meets whom, and how often.
 pub(super) struct Card {
-    /// Scenes, contenders and priorities, in order of a round.
-    bouts: Vec<(Scene, Who, Priority)>,
+    /// In order of a round.
+    bouts: Vec<Bout>,
     rounds: usize,
     /// For the governor's configuration.
     extra: String,
 }
 
 impl Card {
-    /// Everybody in both storms at both priorities, in rounds.
+    /// Everybody in both storms at both priorities, in rounds; a scan so rare that it sees one storm in a dozen only once.
     pub(super) fn storms(settings: &Settings, extra: &str) -> Self {
         let mut bouts = Vec::new();
-        for scene in [Scene::Short, Scene::Crowd] {
-            for priority in [Priority::Normal, Priority::Fifo] {
-                bouts.extend(Who::ALL.map(|who| (scene, who, priority)));
-            }
+        for priority in [Priority::Normal, Priority::Fifo] {
+            let meets = |who: &Who| priority == Priority::Normal || !matches!(who, Who::Scan(10_000));
+            bouts.extend(Who::ALL.into_iter().filter(meets).map(|who| Bout {
+                who,
+                priority,
+                scenes: vec![Scene::Short, Scene::Crowd],
+            }));
         }
         Self {
             bouts,
@@ -133,15 +143,19 @@ impl Card {
 
     /// Lone starts, once: those who are told at both priorities, scans at the normal one, for what they wait for is time.
     pub(super) fn lone(extra: &str) -> Self {
-        let mut bouts = vec![
-            (Scene::Lone, Who::Ours, Priority::Normal),
-            (Scene::Lone, Who::Cgrulesengd, Priority::Normal),
-            (Scene::Lone, Who::Execsnoop, Priority::Normal),
-            (Scene::Lone, Who::Ours, Priority::Fifo),
-            (Scene::Lone, Who::Cgrulesengd, Priority::Fifo),
-        ];
-        let scans = Who::ALL.into_iter().filter(|who| matches!(who, Who::Scan(_)));
-        bouts.extend(scans.map(|who| (Scene::Lone, who, Priority::Normal)));
+        let meets = |who: &Who, priority| match who {
+            Who::Ours | Who::Cgrulesengd => true,
+            Who::Execsnoop | Who::Scan(_) => priority == Priority::Normal,
+        };
+        let mut bouts = Vec::new();
+        for priority in [Priority::Normal, Priority::Fifo] {
+            let met = Who::ALL.into_iter().filter(|who| meets(who, priority));
+            bouts.extend(met.map(|who| Bout {
+                who,
+                priority,
+                scenes: vec![Scene::Lone],
+            }));
+        }
         Self {
             bouts,
             rounds: 1,
@@ -150,14 +164,15 @@ impl Card {
     }
 
     /// The governor alone, as it comes.
-    pub(super) fn alone(scenes: &[Scene], extra: &str) -> Self {
+    pub(super) fn alone() -> Self {
         Self {
-            bouts: scenes
-                .iter()
-                .map(|scene| (*scene, Who::Ours, Priority::Fifo))
-                .collect(),
+            bouts: vec![Bout {
+                who: Who::Ours,
+                priority: Priority::Fifo,
+                scenes: vec![Scene::Lone, Scene::Short, Scene::Crowd],
+            }],
             rounds: 1,
-            extra: extra.to_owned(),
+            extra: String::new(),
         }
     }
 
@@ -165,33 +180,45 @@ impl Card {
     pub(super) fn hold(&self, binaries: &Path, settings: &Settings) -> Result<Vec<Row>> {
         let target = Target::new(binaries)?;
         let hierarchy = stage::cpu_hierarchy_number()?;
-        let mut sums: Vec<Sum> = self.bouts.iter().map(|_| Sum::default()).collect();
+        let none = |bout: &Bout| bout.scenes.iter().map(|_| Sum::default()).collect();
+        let mut sums: Vec<Vec<Sum>> = self.bouts.iter().map(none).collect();
         for round in 1..=self.rounds {
             println!("   round {round} of {}", self.rounds);
-            for (sum, (scene, who, priority)) in sums.iter_mut().zip(&self.bouts) {
-                let starts = scene.starts(*who, settings);
-                bout(*who, *priority, starts, binaries, &target, &self.extra, sum)
-                    .with_context(|| format!("{}, {}, {}", who.name(), priority.name(), scene.name()))?;
+            for (sums, bout) in sums.iter_mut().zip(&self.bouts) {
+                bout.fight(binaries, &target, settings, &self.extra, sums)
+                    .with_context(|| format!("{}, {}", bout.who.name(), bout.priority.name()))?;
             }
         }
-        let rows = sums.into_iter().zip(&self.bouts);
-        Ok(rows
-            .map(|(sum, (scene, who, priority))| sum.row(*scene, *who, *priority, hierarchy))
-            .collect())
+        let bouts = sums.into_iter().zip(&self.bouts);
+        let rows = bouts.flat_map(|(sums, bout)| {
+            let scenes = sums.into_iter().zip(&bout.scenes);
+            scenes.map(move |(sum, scene)| sum.row(*scene, bout.who, bout.priority, hierarchy))
+        });
+        Ok(rows.collect())
     }
 }
 
-/// One contender, once.
-fn bout(
-    who: Who,
-    priority: Priority,
-    starts: Starts,
-    binaries: &Path,
-    target: &Target,
-    extra: &str,
-    sum: &mut Sum,
-) -> Result<()> {
-    let running = Running::start(who, priority, binaries, target, extra)?;
+impl Bout {
+    /// One round of it.
+    fn fight(
+        &self,
+        binaries: &Path,
+        target: &Target,
+        settings: &Settings,
+        extra: &str,
+        sums: &mut [Sum],
+    ) -> Result<()> {
+        let running = Running::start(self.who, self.priority, binaries, target, extra)?;
+        for (sum, scene) in sums.iter_mut().zip(&self.scenes) {
+            let starts = scene.starts(self.who, settings);
+            play(&running, target, starts, sum).context(scene.name())?;
+        }
+        running.close()
+    }
+}
+
+/// One scene of a contender that runs.
+fn play(running: &Running, target: &Target, starts: Starts, sum: &mut Sum) -> Result<()> {
     let referee = Referee::watch(target.path(), target, running.groups().as_deref())?;
     let before = process::cpu_ns(running.pid())?;
     sum.per_s = starts.run(target, 0)?;
@@ -204,7 +231,7 @@ fn bout(
     }
     sum.found_us.extend(found(&lives, &running.found()));
     sum.lives.extend(lives);
-    running.close()
+    Ok(())
 }
 
 /// From the exec to the first line that names the process, of those that one names.

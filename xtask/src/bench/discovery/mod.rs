@@ -29,7 +29,7 @@ use anyhow::{Context, Result, bail};
 use serde::Serialize;
 use xshell::cmd;
 
-use self::duel::{Card, Row, Scene};
+use self::duel::{Card, Row};
 use super::machine::{self, Machine};
 use super::stats;
 use crate::package::{self, Need};
@@ -86,7 +86,7 @@ impl Settings {
         let pick = |quick: usize, full: usize| if args.quick { quick } else { full };
         Self {
             quick: args.quick,
-            lone_starts: pick(10, 60),
+            lone_starts: pick(10, 50),
             // No divisor of a scan's interval, or the scan would keep step with the starts.
             lone_gap_ms: 307,
             storm_starts: pick(500, 2_000),
@@ -97,7 +97,7 @@ impl Settings {
             dead_lives: pick(5_000, 50_000),
             // More than the kernel's map holds.
             flood_lives: pick(0, 200_000),
-            spawns_a_leg: pick(300, 2_000),
+            spawns_a_leg: pick(300, 1_500),
             rounds: if args.quick {
                 args.rounds.min(3)
             } else {
@@ -191,7 +191,7 @@ fn measure(binaries: &Path, settings: Settings, keep_stock: bool) -> Result<Resu
     let mut stock = Vec::new();
     if !stage::is_fast(found) {
         println!("== placement without fast placement");
-        stock = Card::alone(&[Scene::Lone, Scene::Short, Scene::Crowd], "").hold(binaries, &settings)?;
+        stock = Card::alone().hold(binaries, &settings)?;
     }
     let (mode, fast) = fast_placement(binaries, found, keep_stock)?;
     let extra = if keep_stock { "" } else { "fast_placement: true\n" };
