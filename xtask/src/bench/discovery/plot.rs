@@ -13,8 +13,11 @@ use super::process::Priority;
 /// Size of the picture.
 const SIZE: (u32, u32) = (960, 1200);
 
-/// Microseconds at the ends of the axis.
-const RANGE: std::ops::Range<f64> = 5.0..20_000_000.0;
+/// Microseconds at the ends of the axis; beyond the last figure there is room for the legend.
+const RANGE: std::ops::Range<f64> = 5.0..2_000_000_000.0;
+
+/// Where every curve ends.
+const EDGE: f64 = 20_000_000.0;
 
 /// Steps of a curve: enough for a percentile each, few enough for a small file.
 const STEPS: usize = 200;
@@ -99,10 +102,10 @@ fn curve(placed_us: &[f64], starts: usize) -> Vec<(f64, f64)> {
     let kept = points.filter(|(index, _)| index % step == 0 || *index == last);
     let share = |index: usize| (index + 1) as f64 * 100.0 / starts as f64;
     let mut curve: Vec<_> = kept
-        .map(|(index, us)| (us.clamp(RANGE.start, RANGE.end), share(index)))
+        .map(|(index, us)| (us.clamp(RANGE.start, EDGE), share(index)))
         .collect();
     // To the edge, so that what stays below 100 % is seen to stay there.
-    curve.extend(curve.last().map(|(_, share)| (RANGE.end, *share)));
+    curve.extend(curve.last().map(|(_, share)| (EDGE, *share)));
     curve
 }
 
@@ -123,10 +126,7 @@ mod tests {
     #[test]
     fn a_curve_rises_to_the_share_that_was_placed_and_stays_there() {
         let curve = curve(&[30.0, 10.0, 20.0], 4);
-        assert_eq!(
-            curve,
-            [(10.0, 25.0), (20.0, 50.0), (30.0, 75.0), (RANGE.end, 75.0)]
-        );
+        assert_eq!(curve, [(10.0, 25.0), (20.0, 50.0), (30.0, 75.0), (EDGE, 75.0)]);
     }
 
     #[test]
