@@ -7,6 +7,7 @@ use super::lost::{self, State};
 use super::own::Gate;
 use super::peer::Who;
 use super::process::Priority;
+use super::stall::Stall;
 use super::{Results, page};
 
 /// Records that the kernel's map holds by default.
@@ -31,6 +32,7 @@ pub(super) fn judge(results: &Results) -> Vec<Verdict> {
     verdicts.extend(storms(results));
     verdicts.extend(against_peer(results));
     verdicts.push(gate(results));
+    verdicts.extend(results.stalls.iter().map(stalled));
     verdicts.extend(results.lost.iter().map(missed));
     verdicts.extend(costs(results));
     verdicts
@@ -146,6 +148,22 @@ fn gate(results: &Results) -> Verdict {
             verdict("gate", wanted, measured, kept)
         }
     }
+}
+
+/// A promise of ours; what became of the peer stands beside it without being judged.
+fn stalled(stall: &Stall) -> Verdict {
+    let whole = stall.placed == stall.staying && stall.after_ms.max.is_some_and(|ms| ms <= 1_000.0);
+    verdict(
+        &format!("{} stopped through a storm of {}", stall.who.name(), stall.storm),
+        "every long-lived target placed within 1 s of its return",
+        format!(
+            "{} of {}, the last after {} ms",
+            stall.placed,
+            stall.staying,
+            page::figure(stall.after_ms.max, 0)
+        ),
+        (stall.who == Who::Ours).then_some(whole),
+    )
 }
 
 fn missed(leg: &lost::Leg) -> Verdict {

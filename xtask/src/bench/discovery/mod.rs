@@ -18,6 +18,7 @@ mod process;
 mod programs;
 mod referee;
 mod stage;
+mod stall;
 mod storm;
 mod target;
 
@@ -79,6 +80,7 @@ struct Settings {
     rounds: u32,
     idle_s: u64,
     adoptions: usize,
+    stall_lives: usize,
 }
 
 impl Settings {
@@ -105,6 +107,7 @@ impl Settings {
             },
             idle_s: if args.quick { 5 } else { 20 },
             adoptions: pick(3, 10),
+            stall_lives: pick(3_000, 20_000),
         }
     }
 }
@@ -131,6 +134,7 @@ struct Results {
     rows: Vec<Row>,
     decided: own::Decided,
     gate: own::Gate,
+    stalls: Vec<stall::Stall>,
     lost: Vec<lost::Leg>,
     spawn: cost::Throughput,
     programs: Vec<programs::Program>,
@@ -203,6 +207,8 @@ fn measure(binaries: &Path, settings: Settings, keep_stock: bool) -> Result<Resu
     let decided = own::decided(binaries, &settings, extra)?;
     println!("== the gate");
     let gate = own::gate(binaries, &settings, extra)?;
+    println!("== stopped through a storm");
+    let stalls = stall::measure(binaries, &settings, extra)?;
     drop(fast);
     println!("== what is missed");
     let lost = lost::measure(binaries, &settings)?;
@@ -222,6 +228,7 @@ fn measure(binaries: &Path, settings: Settings, keep_stock: bool) -> Result<Resu
         rows,
         decided,
         gate,
+        stalls,
         lost,
         spawn,
         programs,

@@ -75,7 +75,7 @@ fn promises(verdicts: &[Verdict]) -> String {
         let kept = match verdict.kept {
             Some(true) => "yes",
             Some(false) => "falls short",
-            None => "not shown",
+            None => "not judged",
         };
         table.add_row([&verdict.promise, &verdict.wanted, &verdict.measured, kept]);
     }
