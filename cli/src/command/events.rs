@@ -49,7 +49,9 @@ fn show(event: &JobEvent, output: &mut Output) -> Result<(), Failure> {
             output.rows(&rows)?;
         }
         // The last two are refused before any verb but a recommendation runs.
-        Format::Table | Format::Wide | Format::Yaml | Format::Bash => output.line(&cells(event).join("  "))?,
+        Format::Table | Format::Wide | Format::Yaml | Format::Bash => {
+            output.line(&cells(event).join("  "))?
+        }
     }
     Ok(())
 }

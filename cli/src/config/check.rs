@@ -31,7 +31,8 @@ pub async fn check(args: &CheckArgs, output: &mut Output) -> Result<ExitCode, Fa
     match kind {
         Kind::Contexts => contexts(Some(file), output)?,
         Kind::Governor => {
-            ffrtmp_governor::config::load(file).map_err(|error| Failure::Typed(ffrtmp_governor::host::file::chain(&error)))?;
+            ffrtmp_governor::config::load(file)
+                .map_err(|error| Failure::Typed(ffrtmp_governor::host::file::chain(&error)))?;
             output.line(&format!("{}: the governor can use it", file.display()))?;
         }
         Kind::Scheduler => scheduler(file, output)?,
