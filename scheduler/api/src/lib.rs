@@ -43,7 +43,7 @@ pub use intent::Intent;
 pub use job::{BatchResponse, ItemOutcome, Job, JobEdit, JobEvent, JobList, StateTransition};
 pub use limits::{CpuMax, IoClass, IoPriority, LimitError, Limits};
 pub use node::{BlockedClass, Node, NodeInfo, NodeIntent};
-pub use object::object;
+pub use object::{object, objects, optional_object};
 pub use outcome::{ExitReason, OomScope, Sender, SlaVerdict, Usage};
 pub use page::{Cursor, CursorError, JobFilter, Paging};
 pub use problem::{ErrorCode, FieldError, Problem, StaleAdvice};
