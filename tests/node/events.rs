@@ -295,8 +295,11 @@ fn a_dead_webhook_holds_up_no_placement_and_no_stop() {
     let children: Vec<Child> = (0..100)
         .map(|_| world.workload.spawn(&["sleep-us", "600000000"]))
         .collect();
+    eventually("all to be governed", || {
+        let governed = world.jobs().iter().filter(|job| job.state == "governed").count();
+        (governed == children.len()).then_some(())
+    });
     for mut child in children {
-        assert_eq!(world.job(child.id()).state, "governed");
         child.kill().unwrap();
         child.wait().unwrap();
     }

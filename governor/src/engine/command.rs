@@ -1,6 +1,7 @@
 //! What others ask of the engine.
 
 use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
 
 use ffrtmp_abi::{LiveRow, ProcessKey, TaskRow, flag};
 
@@ -10,12 +11,30 @@ use crate::control::types::{
 };
 use crate::core::event::{Event, KernelUsage};
 use crate::core::facts::Found;
-use crate::host::systemd::ScopeAnswer;
+use crate::host::systemd::{self, ScopeAnswer, Scopes};
 
 use super::brain::placed;
-use super::handle::{Command, Reply};
+use super::handle::{Command, EngineHandle, Reply};
 use super::intake::kernel_usage;
-use super::{Worker, clock};
+use super::{EngineError, Worker, clock};
+
+/// The thread that asks systemd for scopes, where systemd runs.
+pub(super) fn scopes(handle: EngineHandle) -> Result<Option<Scopes>, EngineError> {
+    /// The queue is full only while the engine is busy; the answer must not be lost.
+    const PAUSE: Duration = Duration::from_millis(20);
+    if systemd::absent().is_some() {
+        return Ok(None);
+    }
+    let scopes = Scopes::start(move |scope| {
+        let mut command = Command::ScopeAnswered(Box::new(scope));
+        while let Err(refused) = handle.offer(command) {
+            let Some(again) = refused else { return };
+            command = again;
+            std::thread::sleep(PAUSE);
+        }
+    })?;
+    Ok(Some(scopes))
+}
 
 impl Worker {
     pub(super) fn on_command(&mut self, command: Command) {

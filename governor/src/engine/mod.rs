@@ -7,6 +7,7 @@
 pub mod brain;
 pub mod clock;
 mod command;
+mod groups;
 pub mod handle;
 mod intake;
 mod limit;
@@ -40,7 +41,7 @@ use crate::host::policy::Ceilings;
 use crate::host::process::Pinned;
 use crate::host::realtime;
 use crate::host::spares::Spares;
-use crate::host::systemd::{self, Scopes};
+use crate::host::systemd;
 use crate::ledger::LedgerHealth;
 use crate::metrics::Instruments;
 
@@ -165,7 +166,7 @@ impl Engine {
         let mut first = Vec::new();
         core.handle(clock::boot_ns(), Event::RulesReplaced(options.rules), &mut first);
         let ceilings = options.ceilings.map_or_else(Ceilings::default, Ceilings::open);
-        let scopes = scopes(handle.clone())?;
+        let scopes = command::scopes(handle.clone())?;
         let spares = Spares::start(options.spares)?;
         let host = LinuxHost::new(kernel, options.tree, options.discover, ceilings, scopes, spares)?;
         let mut brain = Brain { core, host, outbox };
@@ -194,24 +195,6 @@ impl Engine {
     pub fn is_running(&self) -> bool {
         !self.thread.is_finished()
     }
-}
-
-/// The thread that asks systemd for scopes, where systemd runs.
-fn scopes(handle: EngineHandle) -> Result<Option<Scopes>, EngineError> {
-    /// The queue is full only while the engine is busy; the answer must not be lost.
-    const PAUSE: Duration = Duration::from_millis(20);
-    if systemd::absent().is_some() {
-        return Ok(None);
-    }
-    let scopes = Scopes::start(move |scope| {
-        let mut command = Command::ScopeAnswered(Box::new(scope));
-        while let Err(refused) = handle.offer(command) {
-            let Some(again) = refused else { return };
-            command = again;
-            std::thread::sleep(PAUSE);
-        }
-    })?;
-    Ok(Some(scopes))
 }
 
 /// The state of the thread.
@@ -379,19 +362,6 @@ impl Worker {
         }
     }
 
-    /// Waits for the groups whose last process is on its way out.
-    fn watch_groups(&mut self) {
-        for (key, events) in std::mem::take(&mut self.brain.outbox.retiring) {
-            let changed = EpollEvent::new(EpollFlags::EPOLLPRI, self.watchdog.next_token());
-            match self.epoll.add(&events, changed) {
-                Ok(()) => self.watchdog.add(Watched::Group(key, events)),
-                Err(error) => {
-                    tracing::warn!(%error, pid = key.pid, "cannot wait for the job's group to empty");
-                }
-            }
-        }
-    }
-
     fn on_watched(&mut self, token: u64, what: EpollFlags) {
         match self.watchdog.take(token) {
             Some(Watched::Process(process)) => {
@@ -409,21 +379,6 @@ impl Worker {
             Some(Watched::Limit(key, announcer)) => self.on_limit(token, key, announcer),
             Some(Watched::Pressure(rule, trigger)) => self.on_pressure(token, rule, trigger, what),
             None => {}
-        }
-    }
-
-    /// Removes what an earlier governor left and nobody needs, and waits for the rest to empty.
-    fn watch_leftovers(&mut self) {
-        // The others are looked at as well, and watched anew.
-        for events in self.watchdog.take_leftovers() {
-            self.forget(&events);
-        }
-        for events in self.brain.host.sweep_leftovers() {
-            let changed = EpollEvent::new(EpollFlags::EPOLLPRI, self.watchdog.next_token());
-            match self.epoll.add(&events, changed) {
-                Ok(()) => self.watchdog.add(Watched::Leftover(events)),
-                Err(error) => tracing::warn!(%error, "cannot wait for an earlier governor's group to empty"),
-            }
         }
     }
 
