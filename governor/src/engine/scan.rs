@@ -11,7 +11,7 @@ use crate::core::facts::{Found, ProcessFacts};
 use crate::host::process::Pinned;
 use crate::host::procfs;
 
-use super::intake::{exit_facts, kernel_usage};
+use super::intake::exit_facts;
 use super::{Saved, Worker, clock};
 
 impl Worker {
@@ -101,7 +101,9 @@ impl Worker {
             return Ok(false);
         }
         kernel.close_over_children().map_err(|error| error.to_string())?;
-        self.watch_process(pinned);
+        if self.brain.host.kernel.needs_watch() {
+            self.watch_process(pinned);
+        }
         Ok(true)
     }
 
@@ -195,14 +197,15 @@ impl Worker {
             at_ns: now,
             status,
             unobserved,
-            ..exit_facts(record)
+            ..exit_facts(&self.brain.host.kernel, key, record)
         };
+        let usage = exit.usage;
         self.brain.feed(now, Event::Exited { key, exit, live: 0 });
         self.brain.feed(
             now,
             Event::Drained {
                 key,
-                usage: kernel_usage(record),
+                usage,
                 at_ns: now,
             },
         );

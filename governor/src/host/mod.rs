@@ -15,6 +15,7 @@ mod container;
 pub mod descend;
 pub mod fast;
 pub mod file;
+pub mod follow;
 pub mod kernel;
 mod leaving;
 pub mod linux;
@@ -25,6 +26,7 @@ pub mod process;
 pub mod procfs;
 pub mod realtime;
 mod scope;
+pub mod source;
 pub mod spawn;
 pub mod systemd;
 
