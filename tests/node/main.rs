@@ -26,6 +26,7 @@ mod policy;
 mod run;
 mod storm;
 mod survival;
+mod tiers;
 mod tree;
 mod unprivileged;
 mod watch;

@@ -341,6 +341,8 @@ pub struct GroupUsage {
     pub throttled_ns: Option<u64>,
     /// Out-of-memory kills inside the group.
     pub oom_kills: Option<u64>,
+    /// CPU time of its processes since they are in it, ns. Only for tiers that see no better.
+    pub cpu_ns: Option<u64>,
     /// Why something above is absent.
     pub absent: Vec<String>,
 }

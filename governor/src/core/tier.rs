@@ -3,7 +3,18 @@
 //! The tier is chosen once, at start, from what could be had then; a governor never changes it while it runs.
 
 /// A source of facts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    serde::Serialize,
+    serde::Deserialize,
+    schemars::JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Tier {
     /// Programs in the kernel see every exec, fork and exit, and sum up what each job used.
@@ -17,6 +28,7 @@ pub enum Tier {
 /// What the configuration asks for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
+#[schemars(rename = "TierChoice")]
 pub enum Choice {
     /// The best that is to be had.
     #[default]
@@ -57,12 +69,12 @@ impl Tier {
             Self::Kernel => &[],
             Self::Connector => &[
                 "tier connector: a program that ends before its /proc entry is read has no name and is not governed",
-                "tier connector: who sent a fatal signal, and moves to other groups by others, are not told",
+                "tier connector: who sent a fatal signal (the out-of-memory killer too), and moves by others, are not told",
                 "tier connector: disk bytes and switches are not summed up; cpu time is the one of the job's group",
             ],
             Self::Scan => &[
                 "tier scan: what lives shorter than `scan_interval` is missed",
-                "tier scan: further execs, who sent a fatal signal, and moves by others are not told",
+                "tier scan: further execs, who sent a fatal signal (the out-of-memory killer too), and moves by others are not told",
                 "tier scan: exit statuses are known from Linux 6.15 on; before, an end is unobserved",
                 "tier scan: disk bytes and switches are not summed up; cpu time is the one of the job's group",
             ],

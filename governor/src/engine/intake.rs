@@ -216,14 +216,7 @@ impl Worker {
             },
         );
         if record.live == 0 {
-            self.brain.feed(
-                now,
-                Event::Drained {
-                    key,
-                    usage,
-                    at_ns,
-                },
-            );
+            self.brain.feed(now, Event::Drained { key, usage, at_ns });
         }
     }
 

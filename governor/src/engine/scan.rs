@@ -8,7 +8,7 @@ use ffrtmp_abi::{ProcessKey, Record, TaskRow, decode, flag, state};
 use crate::control::types::JobView;
 use crate::core::event::{Event, ExitFacts, KernelUsage};
 use crate::core::facts::{Found, ProcessFacts};
-use crate::host::process::Pinned;
+use crate::host::process::{Pinned, same_start, tick_ns};
 use crate::host::procfs;
 
 use super::intake::exit_facts;
@@ -113,13 +113,17 @@ impl Worker {
         if jobs.is_empty() {
             return;
         }
+        for job in jobs {
+            self.brain.host.kernel.recognise(job.key.0);
+        }
         let rows = self.brain.host.kernel.all_tasks().unwrap_or_default();
         for job in jobs {
             let key = job.key.0;
-            let row = rows.iter().find(|row| row.key == key);
+            let same = |row: &&TaskRow| row.key.pid == key.pid && same_start(key, row.key.start / tick_ns());
+            let row = rows.iter().find(same).map(|row| TaskRow { key, ..*row });
             // A pinned record says more than the process that may have ended since.
             let followed = self.brain.host.kernel.record(key).is_some()
-                || row.is_some_and(|row| self.admit(row, 0).is_ok());
+                || row.is_some_and(|row| self.admit(&row, 0).is_ok());
             self.brain.host.restore(job);
             let now = clock::boot_ns();
             let mut effects = Vec::new();

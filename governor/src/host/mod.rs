@@ -10,6 +10,7 @@ use ffrtmp_api::Limits;
 use crate::core::event::{GroupUsage, PlaceOrder, Placement, Whereabouts, Whom};
 use crate::core::pressure::ClassOutcome;
 
+mod alias;
 pub mod cgroup;
 mod container;
 pub mod descend;

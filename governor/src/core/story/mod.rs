@@ -120,6 +120,7 @@ fn retired(key: ProcessKey) -> Event {
             memory_peak: Some(63 << 20),
             throttled_ns: Some(0),
             oom_kills: Some(0),
+            cpu_ns: None,
             absent: Vec::new(),
         },
         warnings: Vec::new(),

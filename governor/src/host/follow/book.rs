@@ -1,7 +1,7 @@
 //! The jobs of the lower tiers: what the kernel programs keep in their maps, kept here.
 //!
 //! The same [`Record`]s and the same [`Entry`]s as the kernel's, so that the engine reads both alike; figures that only
-//! the programs can sum up stay zero here and are never shown ([`super::Follower::usage`]). Touches nothing outside.
+//! the programs can sum up stay zero here and are never shown (`Source::usage`). Touches nothing outside.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -93,7 +93,10 @@ impl Book {
     }
 
     pub(super) fn records(&self) -> Vec<(ProcessKey, Record)> {
-        self.records.iter().map(|(key, kept)| (*key, kept.record)).collect()
+        self.records
+            .iter()
+            .map(|(key, kept)| (*key, kept.record))
+            .collect()
     }
 
     /// How a job's first process ended.
@@ -108,7 +111,10 @@ impl Book {
 
     /// Every live process of a job, and its job.
     pub(super) fn members(&self) -> Vec<(ProcessKey, ProcessKey)> {
-        self.members.values().map(|member| (member.key, member.root)).collect()
+        self.members
+            .values()
+            .map(|member| (member.key, member.root))
+            .collect()
     }
 
     /// Makes a process the first of a job. False when it is one already, or when there is no room.
@@ -122,7 +128,13 @@ impl Book {
         }
         // A process that leaves the job it was born into leaves it one process fewer.
         if self.members.contains_key(&key.pid) {
-            self.leave(key.pid, &End { at_ns: record.exec_ns, ..End::default() });
+            self.leave(
+                key.pid,
+                &End {
+                    at_ns: record.exec_ns,
+                    ..End::default()
+                },
+            );
         }
         let end = End::default();
         self.records.insert(key, Kept { record, end });
@@ -153,7 +165,8 @@ impl Book {
             self.count(Counter::Admitted);
         }
         let key = member.map_or(key, |member| member.key);
-        self.news.push_back(Entry::Exec(exec(key, root, member.is_some(), image)));
+        self.news
+            .push_back(Entry::Exec(exec(key, root, member.is_some(), image)));
     }
 
     /// A process was made by one of a job.
@@ -281,10 +294,18 @@ mod tests {
         assert_eq!(book.leave(8, &end(95, Some(0))), Some(ROOT));
         assert_eq!(
             told(&mut book),
-            ["exec 7 member false", "exec 8 member true", "exit 7 live 1", "drained 7"]
+            [
+                "exec 7 member false",
+                "exec 8 member true",
+                "exit 7 live 1",
+                "drained 7"
+            ]
         );
         let record = book.record(ROOT).unwrap();
-        assert_eq!((record.state, record.live, record.processes), (state::EXITED, 0, 2));
+        assert_eq!(
+            (record.state, record.live, record.processes),
+            (state::EXITED, 0, 2)
+        );
         assert_eq!(book.end(ROOT), Some(&end(90, Some(256))));
         book.remove(ROOT);
         assert!(book.record(ROOT).is_none() && book.members().is_empty());
@@ -295,7 +316,14 @@ mod tests {
         let mut book = Book::new(2);
         book.on_exec(ROOT, Image::default());
         book.join(CHILD, ROOT);
-        assert!(book.admit(CHILD, Record { live: 1, processes: 1, ..Record::ZERO }));
+        assert!(book.admit(
+            CHILD,
+            Record {
+                live: 1,
+                processes: 1,
+                ..Record::ZERO
+            }
+        ));
         assert_eq!(book.member(8), Some((CHILD, CHILD)));
         assert_eq!(book.record(ROOT).unwrap().live, 1);
         assert!(!book.admit(CHILD, Record::ZERO), "it is one already");

@@ -60,7 +60,8 @@ pub(super) enum Received {
 pub struct Connector {
     socket: Socket,
     buffer: Vec<u8>,
-    seq: u32,
+    /// Of our requests.
+    number: u32,
 }
 
 impl Connector {
@@ -82,18 +83,20 @@ impl Connector {
         let mut connector = Self {
             socket,
             buffer: Vec::with_capacity(DATAGRAM),
-            seq: std::process::id(),
+            number: std::process::id(),
         };
-        connector.ask(true).map_err(|source| match source.raw_os_error() {
-            Some(libc::ECONNREFUSED) => ConnectorError::Nobody,
-            _ => call("ask")(source),
-        })?;
+        connector
+            .ask(true)
+            .map_err(|source| match source.raw_os_error() {
+                Some(libc::ECONNREFUSED) => ConnectorError::Nobody,
+                _ => call("ask")(source),
+            })?;
         connector.consent()?;
         Ok(connector)
     }
 
     fn ask(&self, listen: bool) -> io::Result<()> {
-        let request = message::request(self.seq, listen);
+        let request = message::request(self.number, listen);
         self.socket.send_to(&request, &SocketAddr::new(0, 0), 0).map(drop)
     }
 
@@ -104,17 +107,18 @@ impl Connector {
             if poll(&mut fds, PollTimeout::from(PATIENCE_MS)) != Ok(1) {
                 return Err(ConnectorError::Silent);
             }
-            let received = self.receive().map_err(|source| ConnectorError::Call {
-                step: "hear",
-                source,
-            })?;
+            let received = self
+                .receive()
+                .map_err(|source| ConnectorError::Call { step: "hear", source })?;
             if received != Received::Datagram {
                 continue;
             }
             for message in self.messages() {
                 match message.news {
-                    News::Answer(0) if message.seq == self.seq => return Ok(()),
-                    News::Answer(error) if message.seq == self.seq => {
+                    // Other listeners' answers reach us as well.
+                    News::Answer(_) if message.answers != self.number.wrapping_add(1) => {}
+                    News::Answer(0) => return Ok(()),
+                    News::Answer(error) => {
                         let error = io::Error::from_raw_os_error(error.cast_signed());
                         return Err(ConnectorError::Refused(error));
                     }
@@ -148,7 +152,9 @@ impl Connector {
         message::messages(&self.buffer)
             .filter_map(|message| {
                 message
-                    .inspect_err(|error| tracing::debug!(%error, "a message of the process connector is left out"))
+                    .inspect_err(
+                        |error| tracing::debug!(%error, "a message of the process connector is left out"),
+                    )
                     .ok()
             })
             .collect()
@@ -170,7 +176,9 @@ impl Drop for Connector {
 
 impl std::fmt::Debug for Connector {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Connector").field("seq", &self.seq).finish_non_exhaustive()
+        f.debug_struct("Connector")
+            .field("number", &self.number)
+            .finish_non_exhaustive()
     }
 }
 
@@ -182,7 +190,12 @@ fn program() -> [libc::sock_filter; 15] {
     const EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
     const EQUAL_KEPT: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_X) as u16;
     const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
-    let step = |code, k| libc::sock_filter { code, jt: 0, jf: 0, k };
+    let step = |code, k| libc::sock_filter {
+        code,
+        jt: 0,
+        jf: 0,
+        k,
+    };
     let jump = |code, k, jt, jf| libc::sock_filter { code, jt, jf, k };
     [
         step(LOAD, offset::KIND),

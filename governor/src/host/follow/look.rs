@@ -121,13 +121,38 @@ mod tests {
         let real = real.to_str().unwrap();
         let link = link.to_str().unwrap();
         for (comm, argv, exe, path) in [
-            ("ffmpeg", &["/usr/bin/ffmpeg", "-i"][..], Some("/usr/bin/ffmpeg"), "/usr/bin/ffmpeg"),
-            ("ffmpeg", &["ffmpeg", "-i"], Some("/usr/bin/ffmpeg"), "/usr/bin/ffmpeg"),
+            (
+                "ffmpeg",
+                &["/usr/bin/ffmpeg", "-i"][..],
+                Some("/usr/bin/ffmpeg"),
+                "/usr/bin/ffmpeg",
+            ),
+            (
+                "ffmpeg",
+                &["ffmpeg", "-i"],
+                Some("/usr/bin/ffmpeg"),
+                "/usr/bin/ffmpeg",
+            ),
             ("ffmpeg", &["ffmpeg"], Some(real), link),
             ("ffmpeg", &["ffmpeg"], Some("/opt/other"), "ffmpeg"),
-            ("ffmpeg", &["/bin/sh", "./ffmpeg", "x"], Some("/usr/bin/dash"), "./ffmpeg"),
-            ("a-very-long-nam", &["a-very-long-name-of-a-tool"], Some("/b/x"), "a-very-long-name-of-a-tool"),
-            ("ffmpeg", &["stream 7"], Some("/usr/bin/ffmpeg"), "/usr/bin/ffmpeg"),
+            (
+                "ffmpeg",
+                &["/bin/sh", "./ffmpeg", "x"],
+                Some("/usr/bin/dash"),
+                "./ffmpeg",
+            ),
+            (
+                "a-very-long-nam",
+                &["a-very-long-name-of-a-tool"],
+                Some("/b/x"),
+                "a-very-long-name-of-a-tool",
+            ),
+            (
+                "ffmpeg",
+                &["stream 7"],
+                Some("/usr/bin/ffmpeg"),
+                "/usr/bin/ffmpeg",
+            ),
             ("ffmpeg", &[], None, "ffmpeg"),
         ] {
             let argv: Vec<String> = argv.iter().map(|&arg| arg.to_owned()).collect();
@@ -140,8 +165,15 @@ mod tests {
         let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
         let key = key(child.id()).unwrap();
         assert!(!has_ended(key));
-        assert!(rows(|_| false).iter().any(|row| row.key == key && row.kernel_thread == 0));
-        assert!(has_ended(ProcessKey::new(key.pid, key.start + tick_ns())), "another one's pid");
+        assert!(
+            rows(|_| false)
+                .iter()
+                .any(|row| row.key == key && row.kernel_thread == 0)
+        );
+        assert!(
+            has_ended(ProcessKey::new(key.pid, key.start + tick_ns())),
+            "another one's pid"
+        );
         child.kill().unwrap();
         // A zombie now, because nobody waits for it.
         while !has_ended(key) {

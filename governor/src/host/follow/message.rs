@@ -42,8 +42,8 @@ pub mod offset {
 /// One message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Message {
-    /// Number that the request carried, in an answer; else a count of messages on one CPU.
-    pub seq: u32,
+    /// In an answer one more than the number of the request; else 0.
+    pub answers: u32,
     /// Monotonic clock (which stands still while the machine sleeps), ns.
     pub at_ns: u64,
     /// What happened.
@@ -118,16 +118,22 @@ fn first(bytes: &[u8]) -> Result<(Message, &[u8]), MessageError> {
     let left = bytes.len();
     let says = word(bytes, 0).unwrap_or_default() as usize;
     let length = MessageError::Length { says, left };
-    let body = bytes.get(..says).filter(|body| body.len() >= DATA).ok_or(length)?;
+    let body = bytes
+        .get(..says)
+        .filter(|body| body.len() >= DATA)
+        .ok_or(length)?;
     // Messages begin at multiples of four; the last one may lack the padding.
     let rest = bytes.get(says.next_multiple_of(4)..).unwrap_or_default();
     let kind = u16::from_ne_bytes([body[4], body[5]]);
-    let from = (word(body, NETLINK).ok_or(length)?, word(body, NETLINK + 4).ok_or(length)?);
+    let from = (
+        word(body, NETLINK).ok_or(length)?,
+        word(body, NETLINK + 4).ok_or(length)?,
+    );
     if kind != DONE || from != PROC {
         return Err(MessageError::Foreign { kind, index: from.0 });
     }
     let message = Message {
-        seq: word(body, NETLINK + 8).ok_or(length)?,
+        answers: word(body, NETLINK + 12).ok_or(length)?,
         at_ns: long(body, EVENT + 8).ok_or(length)?,
         news: news(body).ok_or(length)?,
     };
@@ -164,7 +170,7 @@ fn long(bytes: &[u8], at: usize) -> Option<u64> {
 }
 
 /// The request to be sent everything (`PROC_CN_MCAST_LISTEN`) or nothing more (`PROC_CN_MCAST_IGNORE`).
-pub fn request(seq: u32, listen: bool) -> Vec<u8> {
+pub fn request(number: u32, listen: bool) -> Vec<u8> {
     const LISTEN: u32 = 1;
     const IGNORE: u32 = 2;
     let operation = if listen { LISTEN } else { IGNORE };
@@ -173,7 +179,8 @@ pub fn request(seq: u32, listen: bool) -> Vec<u8> {
     bytes.extend(DONE.to_ne_bytes());
     // Flags, netlink's own sequence, and the port that the kernel fills in.
     bytes.extend([0; 10]);
-    for word in [PROC.0, PROC.1, seq, 0] {
+    // The kernel counts sequences by itself, and answers to the number in the place of an acknowledgement.
+    for word in [PROC.0, PROC.1, 0, number] {
         bytes.extend(word.to_ne_bytes());
     }
     bytes.extend(4_u16.to_ne_bytes());
@@ -206,20 +213,46 @@ mod tests {
     fn every_kind_is_read_as_the_kernel_writes_it() {
         for (kind, data, news) in [
             (kind::NONE, [1, 0, 0, 0, 0, 0], News::Answer(1)),
-            (kind::FORK, [10, 10, 11, 11, 0, 0], News::Forked { parent: 10, child: 11 }),
+            (
+                kind::FORK,
+                [10, 10, 11, 11, 0, 0],
+                News::Forked {
+                    parent: 10,
+                    child: 11,
+                },
+            ),
             // A thread of the parent forks: the process is the parent.
-            (kind::FORK, [12, 10, 11, 11, 0, 0], News::Forked { parent: 10, child: 11 }),
+            (
+                kind::FORK,
+                [12, 10, 11, 11, 0, 0],
+                News::Forked {
+                    parent: 10,
+                    child: 11,
+                },
+            ),
             (kind::FORK, [10, 10, 13, 10, 0, 0], News::Other),
             (kind::EXEC, [11, 11, 0, 0, 0, 0], News::Execed { pid: 11 }),
-            (kind::EXIT, [11, 11, 3 << 8, 17, 10, 10], News::Exited { pid: 11, status: 768 }),
-            (kind::EXIT, [11, 11, 9, 17, 10, 10], News::Exited { pid: 11, status: 9 }),
+            (
+                kind::EXIT,
+                [11, 11, 3 << 8, 17, 10, 10],
+                News::Exited { pid: 11, status: 768 },
+            ),
+            (
+                kind::EXIT,
+                [11, 11, 9, 17, 10, 10],
+                News::Exited { pid: 11, status: 9 },
+            ),
             (kind::EXIT, [13, 10, 0, 17, 10, 10], News::Other),
             // A change of name (COMM), which the filter keeps away.
             (0x200, [11, 11, 0x6d66_6666, 0, 0, 0], News::Other),
         ] {
             let bytes = bytes(kind, data);
             let told: Vec<_> = messages(&bytes).collect();
-            let message = Message { seq: 7, at_ns: 123_456_789, news };
+            let message = Message {
+                answers: 7,
+                at_ns: 123_456_789,
+                news,
+            };
             assert_eq!(told, [Ok(message)], "kind {kind:#x}");
         }
     }
@@ -260,7 +293,7 @@ mod tests {
         let request = request(9, true);
         assert_eq!(request.len(), 40);
         assert_eq!(word(&request, 0), Some(40));
-        assert_eq!(word(&request, NETLINK + 8), Some(9));
+        assert_eq!(word(&request, NETLINK + 12), Some(9));
         assert_eq!(word(&request, EVENT), Some(1));
     }
 
