@@ -3,10 +3,9 @@
 //! Only [`authority`] ever talks to somebody unverified, and it shows no key: it fetches the authority's certificate,
 //! which is public, and keeps it only if it is the one that was named.
 
-use std::sync::Once;
-
 use data_encoding::HEXLOWER;
 use ffrtmp_api::CaView;
+use ffrtmp_governor::client::choose_provider;
 use reqwest::{Certificate, Url};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -14,15 +13,6 @@ use sha2::{Digest, Sha256};
 
 use super::error::ClientError;
 use super::target::Target;
-
-/// Chooses who does the cryptography, once a process.
-pub(super) fn install_provider() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        // Refused only where somebody has chosen already, and then theirs is used.
-        let _chosen_before = rustls::crypto::ring::default_provider().install_default();
-    });
-}
 
 /// The certificates in a PEM text, at least one.
 pub(super) fn certificates(pem: &str) -> Result<Vec<Certificate>, ClientError> {
@@ -59,7 +49,7 @@ pub fn parse_fingerprint(text: &str) -> Result<String, ClientError> {
 
 /// Fetches the authority's certificate and keeps it if it has this fingerprint.
 pub async fn authority(url: &Url, wanted: &str) -> Result<String, ClientError> {
-    install_provider();
+    choose_provider();
     let target = Target {
         url: url.clone(),
         url_from: String::new(),

@@ -63,6 +63,7 @@ impl DaemonClient {
                 _ => ConnectError::Io { path, source },
             });
         }
+        super::choose_provider();
         let http = reqwest::Client::builder()
             .unix_socket(path.as_path())
             .no_proxy()
