@@ -117,6 +117,11 @@ fn tier_is(world: &World, tier: &str, reasons: &[&str]) {
         assert!(text.contains(reason), "{reason:?} is not in {line}\n{text}");
     }
     assert!(!doctor.status.success(), "a lower tier is a warning");
+    assert!(world.log().contains(&format!("tier {tier}: ")), "{}", world.log());
+}
+
+/// The tier in the governor's metrics; its port is not to be had from another network namespace.
+fn metric_is(world: &World, tier: &str) {
     let page = metrics(world);
     for each in ["kernel", "connector", "scan"] {
         let line = format!(
@@ -125,7 +130,6 @@ fn tier_is(world: &World, tier: &str, reasons: &[&str]) {
         );
         assert!(page.contains(&line), "{line} is not in {page}");
     }
-    assert!(world.log().contains(&format!("tier {tier}: ")), "{}", world.log());
 }
 
 /// What a record of a placed job says in every tier.
@@ -162,10 +166,14 @@ fn real_ffmpeg_is_governed(world: &World, tier: &str) -> JobView {
 fn without_kernel_types_the_connector_tells_of_a_real_ffmpeg() {
     let world = without_btf();
     tier_is(&world, "connector", &["no kernel: ", "/sys/kernel/btf/vmlinux"]);
+    metric_is(&world, "connector");
     let view = real_ffmpeg_is_governed(&world, "connector");
     let report = &view.report;
     assert_eq!(report.exit, Some(ExitReason::Success));
-    assert_eq!(report.command.as_ref().unwrap()[0].rsplit('/').next(), Some(world.name.as_str()));
+    assert_eq!(
+        report.command.as_ref().unwrap()[0].rsplit('/').next(),
+        Some(world.name.as_str())
+    );
     let usage = &report.usage;
     assert!(usage.cpu_sec.is_some_and(|cpu| cpu > 0.0), "{usage:?}");
     assert_eq!((usage.read_bytes, usage.voluntary_switches), (None, None));
@@ -235,7 +243,7 @@ fn the_connector_tells_every_exit_rightly() {
         })
     );
     // The first thread leaves before the others: the job goes on until the last one ends.
-    let mut child = world.workload.spawn(&["leader-leaves", "500000"]);
+    let mut child = world.workload.spawn(&["leader-us", "500000"]);
     let view = world.job(child.id());
     assert_ne!(view.state, "closed");
     assert_eq!(child.wait().unwrap().code(), Some(7));
@@ -248,7 +256,10 @@ fn the_connector_tells_every_exit_rightly() {
 fn in_both_lower_tiers_a_job_lasts_until_its_last_child() {
     for tier in ["connector", "scan"] {
         let world = asked_for(tier);
-        let mut child = world.workload.spawn(&["sleep-us", "600000", "detach", "1500000"]);
+        metric_is(&world, tier);
+        let mut child = world
+            .workload
+            .spawn(&["sleep-us", "600000", "detach-us", "1500000"]);
         world.job(child.id());
         child.wait().unwrap();
         let view = world.closed(child.id());
@@ -280,15 +291,13 @@ fn processes_that_ran_before_are_adopted_and_attach_works_in_both_lower_tiers() 
         world.start();
         placed(&world.job(early.id()), tier);
         let pid = other.id().to_string();
-        let output = world.output(&["attach", "--pid", &pid, "--cpu-quota", "20", "--detach"]);
-        assert!(
-            output.status.success(),
-            "{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
+        let mut attach = world.ffrtmp(&["attach", "--pid", &pid, "--cpu-quota", "20"]);
+        let attach = attach.stdout(Stdio::null()).stderr(Stdio::null());
+        let mut attached = attach.spawn().unwrap();
         assert_eq!(world.job(other.id()).report.tier, tier);
         // A governor that comes back takes up both, and closes each once.
         world.stop(Signal::SIGKILL);
+        attached.wait().unwrap();
         world.start();
         for child in [&mut early, &mut other] {
             world.job(child.id());
