@@ -215,7 +215,7 @@ impl Follower {
         let known = member.is_some_and(|(member, _)| same_tick(member, key));
         if member.is_some() && !known {
             // Its end was lost, and its pid is another's.
-            self.end(pid, self.unseen_end(pid));
+            self.end_unseen(pid);
         }
         let name = image.filename.rsplit('/').next().unwrap_or_default();
         if !known && !self.wide && !self.names.iter().any(|one| one == name) {
@@ -251,7 +251,7 @@ impl Follower {
                 status: Some(status),
                 unobserved: None,
             };
-            self.end(pid, end);
+            self.end(pid, &end);
         } else {
             // The first thread ended and others go on: the descriptor tells when they have.
             self.watch(key);
@@ -287,7 +287,7 @@ impl Follower {
             });
         match watched {
             Ok(pinned) => drop(self.pinned.insert(key.pid, pinned)),
-            Err(_) if look::has_ended(key) => self.end(key.pid, self.unseen_end(key.pid)),
+            Err(_) if look::has_ended(key) => self.end_unseen(key.pid),
             Err(why) => tracing::warn!(pid = key.pid, why, "the end of a process will not be told"),
         }
     }
@@ -301,7 +301,7 @@ impl Follower {
             for event in &ready[..count] {
                 if let Ok(pid) = u32::try_from(event.data()) {
                     ended += 1;
-                    self.end(pid, self.unseen_end(pid));
+                    self.end_unseen(pid);
                     // Whatever was known of it, its descriptor must not report for ever.
                     self.pinned.remove(&pid);
                 }
@@ -316,9 +316,14 @@ impl Follower {
     fn look_for_ends(&mut self) {
         for (key, _) in self.book.members() {
             if look::has_ended(key) {
-                self.end(key.pid, self.unseen_end(key.pid));
+                self.end_unseen(key.pid);
             }
         }
+    }
+
+    fn end_unseen(&mut self, pid: u32) {
+        let end = self.unseen_end(pid);
+        self.end(pid, &end);
     }
 
     /// A process is gone: so far as its status can still be asked for, it is.
@@ -344,13 +349,13 @@ impl Follower {
         zombie.and_then(|stat| stat.exit_code).or_else(descriptor)
     }
 
-    fn end(&mut self, pid: u32, end: End) {
+    fn end(&mut self, pid: u32, end: &End) {
         if let Some((key, root)) = self.book.member(pid)
             && key == root
         {
             self.gather(root);
         }
-        self.book.leave(pid, &end);
+        self.book.leave(pid, end);
         self.pinned.remove(&pid);
     }
 
