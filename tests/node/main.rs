@@ -28,6 +28,7 @@ mod run;
 mod spares;
 mod storm;
 mod survival;
+mod tiers;
 mod tree;
 mod unprivileged;
 mod watch;

@@ -29,6 +29,7 @@ use crate::core::CoreSettings;
 use crate::core::policy::NodePolicy;
 use crate::core::redact::Redactor;
 use crate::core::rule::RuleSet;
+use crate::core::tier::Choice;
 use crate::webhook::WebhookConfig;
 
 /// Where the daemon looks when no file is named.
@@ -57,6 +58,8 @@ pub struct Config {
     pub spares: u32,
     /// True to speed up lone placements by a setting of the whole host.
     pub fast_placement: bool,
+    /// Where facts about processes come from.
+    pub tier: Choice,
     /// How often /proc is read in the scan tier.
     pub scan_interval: Duration,
     /// Group below which jobs get theirs, relative to the hierarchy's root; `None` leaves it to the host.
@@ -101,6 +104,7 @@ impl Default for Config {
             placement_retries: CoreSettings::PLACEMENT_RETRIES,
             spares: crate::host::spares::DEFAULT_EACH,
             fast_placement: false,
+            tier: Choice::Auto,
             scan_interval: Duration::from_secs(10),
             cgroup_base: None,
             log_format: LogFormat::default(),
@@ -162,6 +166,7 @@ pub fn parse(name: &str, text: &str) -> Result<Config, ConfigError> {
         .unwrap_or(base.placement_retries),
         spares: number(raw.spares.as_ref(), "spares", (0, 64), &mut problems).unwrap_or(base.spares),
         fast_placement: raw.fast_placement.unwrap_or(base.fast_placement),
+        tier: raw.tier.unwrap_or(base.tier),
         scan_interval: between(
             raw.scan_interval.as_ref(),
             "scan_interval",

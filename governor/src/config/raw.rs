@@ -13,6 +13,7 @@ use super::at::{At, Quantity, SwitchOrList};
 use super::webhook::RawWebhook;
 use crate::core::pressure::{Resource, Share};
 use crate::core::rule::{OnForeignMove, PlacementMode};
+use crate::core::tier::Choice;
 
 type Texts = Option<Vec<At<String>>>;
 type Numbers = Option<Vec<At<i64>>>;
@@ -46,6 +47,8 @@ pub(super) struct RawConfig {
     /// Mount a cgroup hierarchy of our own with favordynmods, so that a lone placement waits for no grace period of the
     /// kernel's. It acts on the whole host: forks and exits take a little longer. Default false.
     pub(super) fast_placement: Option<bool>,
+    /// Where facts about processes come from: auto takes the best that is to be had, and says so. Default auto.
+    pub(super) tier: Option<Choice>,
     /// Where control groups are made.
     pub(super) cgroup: Option<RawCgroup>,
     /// CPUs that all jobs together leave to the rest of the host, such as 1 or 0.5. Default none.

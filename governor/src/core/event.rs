@@ -356,6 +356,8 @@ pub struct GroupUsage {
     pub pids_max_hits: Option<u64>,
     /// Periods of its CPU quota: those in which it was used up, and all in which the group ran.
     pub cpu_periods: Option<(u64, u64)>,
+    /// CPU time of its processes since they are in it, ns. Only for tiers that see no better.
+    pub cpu_ns: Option<u64>,
     /// Why something above is absent.
     pub absent: Vec<String>,
 }

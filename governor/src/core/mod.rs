@@ -35,6 +35,7 @@ pub mod pressure;
 pub mod readback;
 pub mod redact;
 pub mod rule;
+pub mod tier;
 pub mod unit;
 
 mod answer;

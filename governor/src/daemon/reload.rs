@@ -116,6 +116,7 @@ impl Reloader {
             ("ledger", was.ledger != now.ledger),
             ("retention", was.retention != now.retention),
             ("records", was.records != now.records),
+            ("tier", was.tier != now.tier),
             ("scan_interval", was.scan_interval != now.scan_interval),
             ("cgroup.base", was.cgroup_base != now.cgroup_base),
             ("webhook", was.webhook != now.webhook),

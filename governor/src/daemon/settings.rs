@@ -14,6 +14,7 @@ use crate::host::cgroup::{CgroupBase, TreeOptions};
 use crate::host::fast::Outcome;
 use crate::host::kernel::{KernelOptions, pins};
 use crate::host::policy::journal_beside;
+use crate::host::source::SourceOptions;
 
 /// What the engine starts with.
 pub(super) fn engine_options(
@@ -33,6 +34,11 @@ pub(super) fn engine_options(
             pins,
             spool: Some(spool_beside(&options.socket)),
             ..KernelOptions::default()
+        },
+        source: SourceOptions {
+            tier: config.tier,
+            scan_interval: config.scan_interval,
+            ..SourceOptions::default()
         },
         tree: TreeOptions {
             base: config

@@ -15,7 +15,6 @@ use crate::host::systemd::{self, ScopeAnswer, Scopes};
 
 use super::brain::placed;
 use super::handle::{Command, EngineHandle, Reply};
-use super::intake::kernel_usage;
 use super::{EngineError, Worker, clock};
 
 /// The thread that asks systemd for scopes, where systemd runs.
@@ -139,7 +138,7 @@ impl Worker {
                     *key,
                     Live {
                         processes: record.live,
-                        usage: kernel_usage(record),
+                        usage: kernel.usage(record),
                     },
                 )
             })
@@ -295,6 +294,7 @@ impl Worker {
         }
         counters.insert("undecodable".to_owned(), self.intake.undecodable);
         counters.insert("arguments_unspooled".to_owned(), kernel.unspooled());
+        counters.insert("vanished".to_owned(), kernel.vanished());
         counters.insert("resyncs".to_owned(), self.intake.resyncs);
         counters.insert("events_dropped".to_owned(), self.brain.outbox.events_dropped);
         counters.insert("saves_failed".to_owned(), self.brain.outbox.saves_failed);
@@ -304,14 +304,14 @@ impl Worker {
         Status {
             pid: std::process::id(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            tier: "kernel".to_owned(),
-            tier_reason: None,
+            tier: kernel.tier().name().to_owned(),
+            tier_reason: self.tier_reason.clone(),
             names: core.names(),
             wide: core.wide(),
             rules: core.rule_count(),
             jobs: core.live(),
             hierarchies: self.brain.host.hierarchies(),
-            off: kernel.off().iter().chain(&self.off).cloned().collect(),
+            off: kernel.off().into_iter().chain(self.off.iter().cloned()).collect(),
             counters,
             policy,
             fast_placement: self.fast.get().map(|outcome| PolicyLine {

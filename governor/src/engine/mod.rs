@@ -32,14 +32,16 @@ use crate::control::types::{JobEvent, JobView, RequestError};
 use crate::core::event::{Effect, Event};
 use crate::core::redact::Redactor;
 use crate::core::rule::RuleSet;
+use crate::core::tier::Tier;
 use crate::core::{CoreSettings, Governor};
 use crate::host::cgroup::{CgroupError, TreeOptions};
 use crate::host::fast;
-use crate::host::kernel::{Kernel, KernelError, KernelOptions};
+use crate::host::kernel::KernelOptions;
 use crate::host::linux::LinuxHost;
 use crate::host::policy::Ceilings;
 use crate::host::process::Pinned;
 use crate::host::realtime;
+use crate::host::source::{Source, SourceError, SourceOptions};
 use crate::host::spares::Spares;
 use crate::host::systemd;
 use crate::ledger::LedgerHealth;
@@ -60,6 +62,8 @@ pub struct EngineOptions {
     pub redactor: Redactor,
     /// How the kernel programs are loaded.
     pub kernel: KernelOptions,
+    /// Which tiers may be used.
+    pub source: SourceOptions,
     /// Where groups are made.
     pub tree: TreeOptions,
     /// How often a placement that failed is tried again; `None` is [`CoreSettings::PLACEMENT_RETRIES`].
@@ -104,9 +108,9 @@ impl std::fmt::Debug for Saved {
 /// Why the engine does not run.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
-    /// The kernel programs do not run.
+    /// Nothing tells of processes.
     #[error("start the kernel programs")]
-    Kernel(#[from] KernelError),
+    Source(#[from] SourceError),
     /// The cgroup hierarchies could not be read.
     #[error("find the control group hierarchies")]
     Cgroup(#[from] CgroupError),
@@ -140,7 +144,8 @@ impl Engine {
         options: EngineOptions,
         ledger: impl FnOnce(EngineHandle) -> SaveQueue,
     ) -> Result<Self, EngineError> {
-        let kernel = Kernel::load(&options.kernel)?;
+        let (source, tier_reason) = Source::choose(&options.kernel, &options.source)?;
+        told(&source, tier_reason.as_deref());
         let (sender, commands) = sync_channel(COMMANDS);
         let wake = Arc::new(OwnedFd::from(
             EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)
@@ -161,17 +166,18 @@ impl Engine {
                 .placement_retries
                 .unwrap_or(CoreSettings::PLACEMENT_RETRIES),
             no_scopes: systemd::absent(),
-            ..CoreSettings::new("kernel", clock::boot_time())
+            ..CoreSettings::new(source.tier().name(), clock::boot_time())
         });
         let mut first = Vec::new();
         core.handle(clock::boot_ns(), Event::RulesReplaced(options.rules), &mut first);
         let ceilings = options.ceilings.map_or_else(Ceilings::default, Ceilings::open);
         let scopes = command::scopes(handle.clone())?;
         let spares = Spares::start(options.spares)?;
-        let host = LinuxHost::new(kernel, options.tree, options.discover, ceilings, scopes, spares)?;
+        let host = LinuxHost::new(source, options.tree, options.discover, ceilings, scopes, spares)?;
         let mut brain = Brain { core, host, outbox };
         brain.perform(first);
         let mut worker = Worker::new(brain, commands, wake, options.discover)?;
+        worker.tier_reason = tier_reason;
         worker.ledger = options.ledger;
         worker.restore(&options.restore);
         worker.resume(options.saved);
@@ -197,6 +203,14 @@ impl Engine {
     }
 }
 
+/// Says where facts come from, where that is not the best source.
+fn told(source: &Source, reason: Option<&str>) {
+    let tier = source.tier();
+    if tier != Tier::Kernel {
+        tracing::warn!("tier {}: {}", tier.name(), reason.unwrap_or_default());
+    }
+}
+
 /// The state of the thread.
 struct Worker {
     brain: Brain<LinuxHost>,
@@ -208,6 +222,8 @@ struct Worker {
     intake: intake::Intake,
     /// What does not work on this machine beyond the kernel programs' own list, with the reason.
     off: Vec<String>,
+    /// Why facts do not come from the best source there is.
+    tier_reason: Option<String>,
     policy: policy::PolicyState,
     limits: limit::LimitWatch,
     /// How far the ledger has written; `None` where nobody tells.
@@ -253,6 +269,7 @@ impl Worker {
             watchdog: Watchdog::new(FIRST_PROCESS),
             intake: intake::Intake::new(discover),
             off: Vec::new(),
+            tier_reason: None,
             policy: policy::PolicyState::default(),
             limits: limit::LimitWatch::default(),
             ledger: None,

@@ -14,11 +14,11 @@ use ffrtmp_api::Limits;
 
 use super::cgroup::{Announcer, CgroupError, Group, Leftover, Tree, TreeOptions};
 use super::file::chain;
-use super::kernel::Kernel;
 use super::leaving::still_leaving;
 use super::policy::Ceilings;
 use super::process::Pinned;
 use super::scope::Pending;
+use super::source::Source;
 use super::spares::Spares;
 use super::systemd::Scopes;
 use super::{Host, NotPlaced, Retire};
@@ -43,8 +43,8 @@ pub(super) struct Placed {
 /// This machine.
 #[derive(Debug)]
 pub struct LinuxHost {
-    /// The kernel programs.
-    pub kernel: Kernel,
+    /// Who tells of processes.
+    pub kernel: Source,
     pub(super) tree: Tree,
     pub(super) placed: HashMap<ProcessKey, Placed>,
     /// Who asks systemd for scopes, where systemd runs.
@@ -64,7 +64,7 @@ pub struct LinuxHost {
 impl LinuxHost {
     /// Looks at the hierarchies and removes what a dead governor left empty.
     pub fn new(
-        kernel: Kernel,
+        kernel: Source,
         options: TreeOptions,
         daemon: bool,
         ceilings: Ceilings,

@@ -213,7 +213,7 @@ fn main_group(groups: &ProcessCGroups) -> Option<String> {
 }
 
 /// Real user of a process.
-fn read_uid(pid: u32) -> Result<u32, ProcessError> {
+pub(super) fn read_uid(pid: u32) -> Result<u32, ProcessError> {
     let text =
         file::read(format!("/proc/{pid}/status").as_ref()).map_err(|error| ProcessError::read(pid, error))?;
     text.lines()

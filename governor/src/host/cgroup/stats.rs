@@ -51,6 +51,7 @@ impl Tree {
         let (throttled, periods) = self.throttling(group);
         usage.throttled_ns = take(absent, "throttled_ns", throttled);
         usage.cpu_periods = periods;
+        usage.cpu_ns = self.cpu_ns(group);
         usage
     }
 
@@ -68,6 +69,14 @@ impl Tree {
         let periods = value_of(&stat, "nr_throttled").zip(value_of(&stat, "nr_periods"));
         let throttled = value_of(&stat, key).map(|value| value.saturating_mul(unit_ns));
         (throttled.ok_or_else(|| missing("cpu.stat", key)), periods)
+    }
+
+    /// CPU time of the group. Every v2 group counts it, with or without a controller; v1 is not asked.
+    fn cpu_ns(&self, group: &Group) -> Option<u64> {
+        let is_v2 = |dir: &&GroupDir| self.layout.hierarchies[dir.hierarchy].version == Version::V2;
+        let dir = group.dirs.iter().find(is_v2)?;
+        let us = keyed(&dir.path.join("cpu.stat"), "usage_usec").ok()?;
+        Some(us.saturating_mul(1_000))
     }
 
     /// The group's directory where this controller is on.
