@@ -193,28 +193,7 @@ fn missed(leg: &lost::Leg) -> Verdict {
 
 fn costs(results: &Results) -> Vec<Verdict> {
     let mut verdicts = vec![programs(results)];
-    let spawn = &results.spawn;
-    let told = spawn
-        .ratio
-        .zip(spawn.noise)
-        .map(|(ratio, noise)| (1.0 - ratio, noise));
-    verdicts.push(verdict(
-        "spawn throughput lost to an unrelated program",
-        "≤ 1 %",
-        format!(
-            "{} % (the machine alone varies by {} %)",
-            page::figure(told.map(|(loss, _)| loss * 100.0), 1),
-            page::figure(told.map(|(_, noise)| noise * 100.0), 1)
-        ),
-        // Within the noise a small loss can neither be shown nor denied.
-        told.and_then(|(loss, noise)| {
-            if loss <= 0.01 {
-                Some(true)
-            } else {
-                (loss > noise).then_some(false)
-            }
-        }),
-    ));
+    verdicts.push(throughput(results));
     let idle = &results.idle;
     verdicts.push(verdict(
         "idle governor",
@@ -243,6 +222,32 @@ fn costs(results: &Results) -> Vec<Verdict> {
         adoption.max.map(|ms| ms <= 150.0),
     ));
     verdicts
+}
+
+/// Kept or not only where the rounds are many enough, and the machine still enough, to tell.
+fn throughput(results: &Results) -> Verdict {
+    let spawn = &results.spawn;
+    let loss = spawn.ratio.map(|ratio| 1.0 - ratio);
+    let doubt = spawn
+        .noise
+        .map(|noise| noise / f64::from(results.settings.rounds).sqrt());
+    let percent = |share: Option<f64>| page::figure(share.map(|share| share * 100.0), 1);
+    verdict(
+        "spawn throughput lost to an unrelated program",
+        "≤ 1 %",
+        format!("{} ± {} %", percent(loss), percent(doubt)),
+        loss.zip(doubt)
+            .and_then(|(loss, doubt)| told_apart(loss, doubt, 0.01)),
+    )
+}
+
+/// Whether a figure in doubt is surely within a bound, or surely not.
+fn told_apart(figure: f64, doubt: f64, most: f64) -> Option<bool> {
+    if figure + doubt <= most {
+        Some(true)
+    } else {
+        (figure - doubt > most).then_some(false)
+    }
 }
 
 /// By the names of the programs, where bpftool told them.
@@ -281,6 +286,13 @@ mod tests {
         assert_eq!(within(Some(1.0), 2.0, Some(3.0), 3.0), Some(true));
         assert_eq!(within(Some(1.0), 2.0, Some(4.0), 3.0), Some(false));
         assert_eq!(within(None, 2.0, Some(3.0), 3.0), None);
+    }
+
+    #[test]
+    fn a_figure_within_its_doubt_of_the_bound_is_not_judged() {
+        assert_eq!(told_apart(0.0, 0.005, 0.01), Some(true));
+        assert_eq!(told_apart(0.0, 0.05, 0.01), None);
+        assert_eq!(told_apart(0.1, 0.05, 0.01), Some(false));
     }
 
     #[test]
