@@ -10,9 +10,6 @@ use super::process::Priority;
 use super::stall::Stall;
 use super::{Results, page};
 
-/// Records that the kernel's map holds by default.
-const RECORDS: usize = 65_536;
-
 /// One promise and what came of it.
 #[derive(Debug, Serialize)]
 pub(super) struct Verdict {
@@ -167,7 +164,7 @@ fn stalled(stall: &Stall) -> Verdict {
 }
 
 fn missed(leg: &lost::Leg) -> Verdict {
-    let beyond = leg.state == State::Dead && leg.lives > RECORDS;
+    let beyond = leg.state == State::Dead && leg.lives > leg.room;
     let lost = leg.lost();
     let measured = format!(
         "{} lost: {} recorded, {} of them with arguments, {} refused and counted; {:.0}/s, all there after {:.1} s",
@@ -179,12 +176,12 @@ fn missed(leg: &lost::Leg) -> Verdict {
         lost::name(leg.state)
     );
     if beyond {
-        let wanted = "recorded + refused = all, the map full";
+        let wanted = &format!("{} recorded, the others refused and counted", leg.room);
         return verdict(
             &what,
             wanted,
             measured,
-            Some(lost == 0 && leg.recorded >= RECORDS),
+            Some(lost == 0 && leg.recorded >= leg.room),
         );
     }
     let kept = lost == 0 && leg.refused == 0 && leg.with_arguments == leg.lives;
@@ -299,6 +296,7 @@ mod tests {
     fn beyond_the_map_what_is_refused_must_be_counted() {
         let leg = |recorded, refused| lost::Leg {
             state: State::Dead,
+            room: 65_536,
             lives: 200_000,
             recorded,
             with_arguments: recorded,
