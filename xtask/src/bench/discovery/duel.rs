@@ -19,7 +19,7 @@ use super::storm::{self, Pace, Starts};
 use super::target::Target;
 
 /// After the last end: for placements that come late, and for what a contender still has to do with what it found.
-const AFTERMATH: Duration = Duration::from_secs(1);
+const AFTERMATH: Duration = Duration::from_millis(700);
 
 /// How the targets come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -127,7 +127,8 @@ impl Card {
     pub(super) fn storms(settings: &Settings, extra: &str) -> Self {
         let mut bouts = Vec::new();
         for priority in [Priority::Normal, Priority::Fifo] {
-            let meets = |who: &Who| priority == Priority::Normal || !matches!(who, Who::Scan(10_000));
+            let often = |who: &Who| !matches!(who, Who::Scan(10_000));
+            let meets = |who: &Who| often(who) || (priority == Priority::Normal && !settings.quick);
             bouts.extend(Who::ALL.into_iter().filter(meets).map(|who| Bout {
                 who,
                 priority,

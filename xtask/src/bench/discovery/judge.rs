@@ -10,9 +10,6 @@ use super::process::Priority;
 use super::stall::Stall;
 use super::{Results, page};
 
-/// Records that the kernel's map holds by default.
-const RECORDS: usize = 65_536;
-
 /// One promise and what came of it.
 #[derive(Debug, Serialize)]
 pub(super) struct Verdict {
@@ -167,7 +164,7 @@ fn stalled(stall: &Stall) -> Verdict {
 }
 
 fn missed(leg: &lost::Leg) -> Verdict {
-    let beyond = leg.state == State::Dead && leg.lives > RECORDS;
+    let beyond = leg.state == State::Dead && leg.lives > leg.room;
     let lost = leg.lost();
     let measured = format!(
         "{} lost: {} recorded, {} of them with arguments, {} refused and counted; {:.0}/s, all there after {:.1} s",
@@ -179,12 +176,12 @@ fn missed(leg: &lost::Leg) -> Verdict {
         lost::name(leg.state)
     );
     if beyond {
-        let wanted = "recorded + refused = all, the map full";
+        let wanted = &format!("{} recorded, the others refused and counted", leg.room);
         return verdict(
             &what,
             wanted,
             measured,
-            Some(lost == 0 && leg.recorded >= RECORDS),
+            Some(lost == 0 && leg.recorded >= leg.room),
         );
     }
     let kept = lost == 0 && leg.refused == 0 && leg.with_arguments == leg.lives;
@@ -193,28 +190,7 @@ fn missed(leg: &lost::Leg) -> Verdict {
 
 fn costs(results: &Results) -> Vec<Verdict> {
     let mut verdicts = vec![programs(results)];
-    let spawn = &results.spawn;
-    let told = spawn
-        .ratio
-        .zip(spawn.noise)
-        .map(|(ratio, noise)| (1.0 - ratio, noise));
-    verdicts.push(verdict(
-        "spawn throughput lost to an unrelated program",
-        "≤ 1 %",
-        format!(
-            "{} % (the machine alone varies by {} %)",
-            page::figure(told.map(|(loss, _)| loss * 100.0), 1),
-            page::figure(told.map(|(_, noise)| noise * 100.0), 1)
-        ),
-        // Within the noise a small loss can neither be shown nor denied.
-        told.and_then(|(loss, noise)| {
-            if loss <= 0.01 {
-                Some(true)
-            } else {
-                (loss > noise).then_some(false)
-            }
-        }),
-    ));
+    verdicts.push(throughput(results));
     let idle = &results.idle;
     verdicts.push(verdict(
         "idle governor",
@@ -243,6 +219,32 @@ fn costs(results: &Results) -> Vec<Verdict> {
         adoption.max.map(|ms| ms <= 150.0),
     ));
     verdicts
+}
+
+/// Kept or not only where the rounds are many enough, and the machine still enough, to tell.
+fn throughput(results: &Results) -> Verdict {
+    let spawn = &results.spawn;
+    let loss = spawn.ratio.map(|ratio| 1.0 - ratio);
+    let doubt = spawn
+        .noise
+        .map(|noise| noise / f64::from(results.settings.rounds).sqrt());
+    let percent = |share: Option<f64>| page::figure(share.map(|share| share * 100.0), 1);
+    verdict(
+        "spawn throughput lost to an unrelated program",
+        "≤ 1 %",
+        format!("{} ± {} %", percent(loss), percent(doubt)),
+        loss.zip(doubt)
+            .and_then(|(loss, doubt)| told_apart(loss, doubt, 0.01)),
+    )
+}
+
+/// Whether a figure in doubt is surely within a bound, or surely not.
+fn told_apart(figure: f64, doubt: f64, most: f64) -> Option<bool> {
+    if figure + doubt <= most {
+        Some(true)
+    } else {
+        (figure - doubt > most).then_some(false)
+    }
 }
 
 /// By the names of the programs, where bpftool told them.
@@ -284,9 +286,17 @@ mod tests {
     }
 
     #[test]
+    fn a_figure_within_its_doubt_of_the_bound_is_not_judged() {
+        assert_eq!(told_apart(0.0, 0.005, 0.01), Some(true));
+        assert_eq!(told_apart(0.0, 0.05, 0.01), None);
+        assert_eq!(told_apart(0.1, 0.05, 0.01), Some(false));
+    }
+
+    #[test]
     fn beyond_the_map_what_is_refused_must_be_counted() {
         let leg = |recorded, refused| lost::Leg {
             state: State::Dead,
+            room: 65_536,
             lives: 200_000,
             recorded,
             with_arguments: recorded,

@@ -19,6 +19,9 @@ use super::storm::{Life, Pace, Starts};
 use super::target::Target;
 use crate::session::{Pins, Session};
 
+/// Records that the kernel's map holds by default.
+const RECORDS: usize = 65_536;
+
 /// Targets that live at the same time.
 const WIDTH: usize = 4;
 
@@ -44,6 +47,8 @@ pub(super) enum State {
 pub(super) struct Leg {
     /// What the governor did meanwhile.
     pub(super) state: State,
+    /// Records that the kernel's map holds.
+    pub(super) room: usize,
     /// Lives the referee saw.
     pub(super) lives: usize,
     /// Closed records in the ledger afterwards.
@@ -68,17 +73,20 @@ impl Leg {
 /// Measures all of them.
 pub(super) fn measure(binaries: &Path, settings: &Settings) -> Result<Vec<Leg>> {
     let legs = [
-        (State::Running, settings.short_lives),
-        (State::Stopped, settings.short_lives),
-        (State::Dead, settings.dead_lives),
-        (State::Dead, settings.flood_lives),
+        (State::Running, settings.short_lives, RECORDS),
+        (State::Stopped, settings.short_lives, RECORDS),
+        (State::Dead, settings.dead_lives, RECORDS),
+        (State::Dead, settings.flood_lives, settings.flood_records),
     ];
     let target = Target::new(binaries)?;
     legs.into_iter()
-        .filter(|(_, count)| *count > 0)
-        .map(|(state, count)| {
-            println!("   {count} lives, the governor {}", name(state));
-            leg(binaries, &target, state, count).with_context(|| format!("the governor {}", name(state)))
+        .map(|(state, count, records)| {
+            println!(
+                "   {count} lives, the governor {}, room for {records}",
+                name(state)
+            );
+            leg(binaries, &target, state, count, records)
+                .with_context(|| format!("the governor {}", name(state)))
         })
         .collect()
 }
@@ -92,8 +100,9 @@ pub(super) fn name(state: State) -> &'static str {
     }
 }
 
-fn leg(binaries: &Path, target: &Target, state: State, count: usize) -> Result<Leg> {
-    let mut session = Session::with(binaries, &target.rules(), Pins::Own)?;
+fn leg(binaries: &Path, target: &Target, state: State, count: usize, records: usize) -> Result<Leg> {
+    let rules = format!("records: {records}\n{}", target.rules());
+    let mut session = Session::with(binaries, &rules, Pins::Own)?;
     let referee = Referee::watch(target.path(), target, None)?;
     let starts = Starts {
         count,
@@ -125,6 +134,7 @@ fn leg(binaries: &Path, target: &Target, state: State, count: usize) -> Result<L
     let (recorded, with_arguments) = counted(&session)?;
     let leg = Leg {
         state,
+        room: records,
         lives,
         recorded,
         with_arguments,
@@ -204,6 +214,7 @@ mod tests {
     fn what_was_refused_and_counted_is_not_lost() {
         let leg = |recorded, refused| Leg {
             state: State::Dead,
+            room: 1_000,
             lives: 100,
             recorded,
             with_arguments: recorded,

@@ -76,6 +76,7 @@ struct Settings {
     short_lives: usize,
     dead_lives: usize,
     flood_lives: usize,
+    flood_records: usize,
     spawns_a_leg: usize,
     rounds: u32,
     idle_s: u64,
@@ -98,7 +99,8 @@ impl Settings {
             short_lives: pick(5_000, 100_000),
             dead_lives: pick(5_000, 50_000),
             // More than the kernel's map holds.
-            flood_lives: pick(0, 200_000),
+            flood_lives: pick(4_000, 200_000),
+            flood_records: pick(1_024, 65_536),
             spawns_a_leg: pick(300, 1_500),
             rounds: if args.quick {
                 args.rounds.min(3)

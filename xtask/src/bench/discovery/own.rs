@@ -41,24 +41,26 @@ pub(super) struct Decided {
 
 /// Measures both.
 pub(super) fn decided(binaries: &Path, settings: &Settings, extra: &str) -> Result<Decided> {
-    let gap = Duration::from_millis(settings.lone_gap_ms);
-    Ok(Decided {
-        lone: decisions(binaries, extra, settings.decisions, gap)?,
-        storm: decisions(binaries, extra, settings.decisions * 3, Duration::ZERO)?,
-    })
-}
-
-fn decisions(binaries: &Path, extra: &str, count: usize, gap: Duration) -> Result<Summary> {
     let target = Target::new(binaries)?;
     let session = Session::start(binaries, &format!("{extra}{}", target.rules()))?;
     std::thread::sleep(SETTLE);
-    let pids = started(&target, count, gap)?;
-    closed(&session, count)?;
+    let gap = Duration::from_millis(settings.lone_gap_ms);
+    let lone = started(&target, settings.decisions, gap)?;
+    let storm = started(&target, settings.decisions * 3, Duration::ZERO)?;
+    closed(&session, lone.len() + storm.len())?;
+    let decided = Decided {
+        lone: decisions(&session, &lone)?,
+        storm: decisions(&session, &storm)?,
+    };
+    session.close()?;
+    Ok(decided)
+}
+
+fn decisions(session: &Session, pids: &[u32]) -> Result<Summary> {
     let mut decided = Vec::new();
     for pid in pids {
-        decided.extend(decision(&session.explain(pid)?));
+        decided.extend(decision(&session.explain(*pid)?));
     }
-    session.close()?;
     Ok(Summary::of(decided))
 }
 

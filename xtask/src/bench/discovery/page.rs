@@ -29,7 +29,7 @@ fn settings(results: &Results) -> String {
     format!(
         "settings: {}release build; {} lone starts {} ms apart (lives of 50 ms, for a scan a tenth more than its interval); \
          storms of {} starts, {} rounds in turns; referee: perf on exec, cgroup_attach_task and exit, a placement is the \
-         last move in any hierarchy; CPU time until 1 s after the last end; load after the run {:.2}; {} s in all",
+         last move in any hierarchy; CPU time until 0.7 s after the last end; load after the run {:.2}; {} s in all",
         if settings.quick {
             "QUICK, not for the record; "
         } else {

@@ -4,8 +4,11 @@
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use nix::time::{clock_getcpuclockid, clock_gettime};
+use nix::unistd::Pid;
 use serde::Serialize;
 
 /// Scheduling of every thread of a contender.
@@ -52,21 +55,12 @@ pub(super) struct Memory {
     pub(super) resident_kib: Option<u64>,
 }
 
-/// CPU time of all threads so far, nanoseconds.
+/// CPU time of all threads so far, those that have ended included, nanoseconds.
 pub(super) fn cpu_ns(pid: u32) -> Result<u64> {
-    let mut sum = 0;
-    for thread in threads(pid)? {
-        let path = thread.join("schedstat");
-        // A thread may have ended since it was listed.
-        let Ok(text) = fs::read_to_string(&path) else {
-            continue;
-        };
-        let first = text.split(' ').next().unwrap_or_default();
-        sum += first
-            .parse::<u64>()
-            .with_context(|| format!("reading {}", path.display()))?;
-    }
-    Ok(sum)
+    let clock =
+        clock_getcpuclockid(Pid::from_raw(pid as i32)).context("looking for a process's CPU clock")?;
+    let time = clock_gettime(clock).context("reading a process's CPU clock")?;
+    Ok(Duration::from(time).as_nanos() as u64)
 }
 
 /// Its memory.

@@ -18,7 +18,7 @@ use super::target::Target;
 use crate::session::Session;
 
 /// From the start of a contender to the first target: a daemon that has just started still reads /proc.
-const SETTLE: Duration = Duration::from_millis(1_500);
+const SETTLE: Duration = Duration::from_millis(1_200);
 
 /// Who is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
