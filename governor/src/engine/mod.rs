@@ -32,7 +32,6 @@ use crate::control::types::{JobEvent, JobView, RequestError};
 use crate::core::event::{Effect, Event};
 use crate::core::redact::Redactor;
 use crate::core::rule::RuleSet;
-use crate::core::tier::Tier;
 use crate::core::{CoreSettings, Governor};
 use crate::host::cgroup::{CgroupError, TreeOptions};
 use crate::host::fast;
@@ -145,7 +144,7 @@ impl Engine {
         ledger: impl FnOnce(EngineHandle) -> SaveQueue,
     ) -> Result<Self, EngineError> {
         let (source, tier_reason) = Source::choose(&options.kernel, &options.source)?;
-        told(&source, tier_reason.as_deref());
+        source.warn(tier_reason.as_deref());
         let (sender, commands) = sync_channel(COMMANDS);
         let wake = Arc::new(OwnedFd::from(
             EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)
@@ -200,14 +199,6 @@ impl Engine {
     /// True while its thread runs.
     pub fn is_running(&self) -> bool {
         !self.thread.is_finished()
-    }
-}
-
-/// Says where facts come from, where that is not the best source.
-fn told(source: &Source, reason: Option<&str>) {
-    let tier = source.tier();
-    if tier != Tier::Kernel {
-        tracing::warn!("tier {}: {}", tier.name(), reason.unwrap_or_default());
     }
 }
 

@@ -203,6 +203,14 @@ impl Source {
 
 /// The questions that [`Kernel`] answers.
 impl Source {
+    /// Says in the log where facts come from, where that is not the best source.
+    pub fn warn(&self, reason: Option<&str>) {
+        let tier = self.tier();
+        if tier != Tier::Kernel {
+            tracing::warn!("tier {}: {}", tier.name(), reason.unwrap_or_default());
+        }
+    }
+
     /// As [`Kernel::ring`].
     pub fn ring(&self) -> BorrowedFd<'_> {
         match self {
