@@ -1,16 +1,19 @@
 //! The command line as typed: clap definitions and nothing else. Every number is checked here, with the flag named;
 //! what the flags mean together is [`crate::limits`].
 
+mod words;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use ffrtmp_api::{CpuMax, Intent, IoPriority, JobId, Limits};
-use ffrtmp_governor::core::rule::PlacementMode;
+use ffrtmp_api::{CpuMax, IoPriority, JobId, Limits};
 
 use crate::client::args::SchedulerVerb;
 use crate::limits;
+
+pub use words::{IntentFlag, PlacementFlag};
 
 /// Largest `--cpu-quota`, percent of one core: 1024 cores, the bound of [`Limits::validate`].
 const CPU_QUOTA_MAX: i64 = 102_400;
@@ -345,55 +348,6 @@ pub struct ManArgs {
     /// Where the pages go
     #[arg(long, default_value = "docs/generated/man")]
     pub dir: PathBuf,
-}
-
-/// [`Intent`] as a flag.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
-pub enum IntentFlag {
-    /// Work somebody waits for
-    #[default]
-    Production,
-    /// A trial
-    Test,
-    /// Research
-    Experiment,
-    /// A long run to find leaks
-    Soak,
-}
-
-impl From<IntentFlag> for Intent {
-    fn from(flag: IntentFlag) -> Self {
-        match flag {
-            IntentFlag::Production => Self::Production,
-            IntentFlag::Test => Self::Test,
-            IntentFlag::Experiment => Self::Experiment,
-            IntentFlag::Soak => Self::Soak,
-        }
-    }
-}
-
-/// [`PlacementMode`] as a flag.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum PlacementFlag {
-    /// A control group of its own
-    Place,
-    /// A transient systemd scope
-    Scope,
-    /// Its present group; only what needs no group is applied
-    InPlace,
-    /// Nothing is changed, everything is recorded
-    Observe,
-}
-
-impl From<PlacementFlag> for PlacementMode {
-    fn from(flag: PlacementFlag) -> Self {
-        match flag {
-            PlacementFlag::Place => Self::Place,
-            PlacementFlag::Scope => Self::Scope,
-            PlacementFlag::InPlace => Self::InPlace,
-            PlacementFlag::Observe => Self::Observe,
-        }
-    }
 }
 
 impl WatchArgs {

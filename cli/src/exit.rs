@@ -37,6 +37,8 @@ pub enum ExitCode {
     JobFailed = 10,
     /// The scheduler is busy, is stopping, or its disk is full; the same may succeed later.
     Busy = 11,
+    /// `nodes drain --wait`: the time was up before the node had no work left.
+    TimedOut = 12,
     /// `run`, `attach`: ffrtmp itself failed, or the end of the process was not seen.
     Own = 125,
     /// `run`: the command cannot be executed.
@@ -49,7 +51,7 @@ pub enum ExitCode {
 
 impl ExitCode {
     /// Every status, with its meaning for the generated table.
-    pub const ALL: [(Self, &'static str); 16] = [
+    pub const ALL: [(Self, &'static str); 17] = [
         (Self::Success, "done"),
         (
             Self::Failure,
@@ -91,6 +93,10 @@ impl ExitCode {
         (
             Self::Busy,
             "the scheduler is busy, is stopping, or its disk is full; the same may succeed later",
+        ),
+        (
+            Self::TimedOut,
+            "`nodes drain --wait`: the time was up before the node had no work left",
         ),
         (
             Self::Own,

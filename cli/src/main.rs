@@ -10,6 +10,9 @@ use ffrtmp_cli::failure::Failure;
 use ffrtmp_cli::output::Output;
 
 fn main() -> Status {
+    // Before any HTTP client is made, that of the governor's socket too: without a choice each of them panics. Tests hide
+    // that, for their own dependencies choose.
+    let _chosen_before = rustls::crypto::ring::default_provider().install_default();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {

@@ -4,14 +4,12 @@
 //! for a reason that the user should see. Refuses to start anything.
 
 mod daemon;
-mod provider;
 mod stream;
 
 #[cfg(test)]
 mod tests;
 
 pub use daemon::{ConnectError, DaemonClient};
-pub use provider::choose_provider;
 pub use stream::{EventStream, Watch};
 
 use crate::control::peer::ourselves;

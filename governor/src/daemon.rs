@@ -7,6 +7,7 @@
 //! **Refuses** to touch a workload on its way out: limits stay in force, and that is said.
 
 mod cleanup;
+mod outward;
 mod reload;
 mod settings;
 mod starts;
@@ -36,7 +37,9 @@ use crate::host::fast::{FastPlacement, Outcome, mount_beside};
 use crate::ledger::{LateEngine, LedgerError};
 use crate::lock::{Lock, LockError};
 use crate::metrics::{self, MetricsSource};
+use crate::webhook::WebhookError;
 pub use cleanup::{Cleaned, CleanupError, cleanup};
+use outward::Outward;
 use reload::Reloader;
 use settings::engine_options;
 use starts::Starts;
@@ -109,6 +112,9 @@ pub enum DaemonError {
     /// The control socket could not be made.
     #[error(transparent)]
     Control(#[from] ControlError),
+    /// The webhook cannot be what the configuration says.
+    #[error(transparent)]
+    Webhook(#[from] WebhookError),
     /// The port of the metrics could not be bound.
     #[error("listen on {address} for metrics; give another --metrics IP:PORT, or `--metrics off`")]
     Metrics {
@@ -166,7 +172,8 @@ async fn run_with(
     let (store, saves, late) = open_ledger(&options)?;
     let observe = options.observe || fallback.load(Ordering::Relaxed);
     let outcome: Arc<OnceLock<Outcome>> = Arc::default();
-    let settings = engine_options(&options, &store, observe, Arc::clone(&outcome));
+    let mut settings = engine_options(&options, &store, observe, Arc::clone(&outcome));
+    let outward = Outward::start(&options, &mut settings)?;
     let engine = tokio::task::spawn_blocking(move || start(settings, saves, late))
         .await
         .map_err(|error| DaemonError::Engine(error.into()))?
@@ -193,7 +200,7 @@ async fn run_with(
         engine,
         signals,
     };
-    let served = match service.open(&options, &store).await {
+    let served = match service.open(&options, &store, &outward).await {
         Ok(()) => service.until_told().await,
         Err(error) => {
             // The ledger's thread ends with the engine that feeds it.
@@ -202,6 +209,7 @@ async fn run_with(
             Err(error)
         }
     };
+    outward.close().await;
     store.close().await;
     if served.is_ok()
         && let Err(error) = starts.ended_well(fallback.load(Ordering::Relaxed))
@@ -251,9 +259,14 @@ struct Service {
 
 impl Service {
     /// Opens port and socket and tells systemd. What was opened closes with `stop`.
-    async fn open(&self, options: &DaemonOptions, store: &Store) -> Result<(), DaemonError> {
+    async fn open(
+        &self,
+        options: &DaemonOptions,
+        store: &Store,
+        outward: &Outward,
+    ) -> Result<(), DaemonError> {
         if let Some(address) = options.metrics {
-            self.open_metrics(address, store).await?;
+            self.open_metrics(address, store, outward).await?;
         }
         let reloader = Arc::clone(&self.reloader);
         let mut state = ControlState::new(
@@ -281,13 +294,19 @@ impl Service {
         Ok(())
     }
 
-    async fn open_metrics(&self, address: SocketAddr, store: &Store) -> Result<(), DaemonError> {
+    async fn open_metrics(
+        &self,
+        address: SocketAddr,
+        store: &Store,
+        outward: &Outward,
+    ) -> Result<(), DaemonError> {
         let failed = |source| DaemonError::Metrics { address, source };
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let bound = listener.local_addr().map_err(failed)?;
         tracing::info!("metrics on http://{bound}/metrics");
         let fallback = Arc::clone(&self.fallback);
-        let source = MetricsSource::new(self.engine.clone(), store.health.clone(), fallback);
+        let mut source = MetricsSource::new(self.engine.clone(), store.health.clone(), fallback);
+        outward.show(&mut source);
         let stop = self.stop.clone();
         tokio::spawn(async move {
             if let Err(error) = metrics::serve(listener, source, stop.cancelled_owned()).await {

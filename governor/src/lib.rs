@@ -15,6 +15,8 @@ pub mod host;
 pub mod ledger;
 pub mod lock;
 pub mod metrics;
+pub mod tls;
+pub mod webhook;
 
 #[cfg(test)]
 mod testing;

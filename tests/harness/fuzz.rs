@@ -7,6 +7,7 @@ use ffrtmp_abi::decode::{self, Entry};
 use ffrtmp_abi::{LiveRow, Record, TaskRow};
 use ffrtmp_governor::config;
 use ffrtmp_governor::core::redact::{MASK, Redactor, is_harmful};
+use ffrtmp_governor::host::follow::message;
 use ffrtmp_scheduler::security::token;
 
 /// Kernel records: any bytes decode or are refused, and what decodes is no longer than what came in.
@@ -98,6 +99,16 @@ pub fn filter(bytes: &[u8]) {
     }
 }
 
+/// Messages of the proc connector: any bytes are read or refused, and no message is made of nothing.
+pub fn connector(bytes: &[u8]) {
+    /// A netlink header, a connector header, and an event without the words of its kind.
+    const LEAST: usize = 16 + 20 + 16;
+    let read = message::messages(bytes).flatten().count();
+    assert!(read * LEAST <= bytes.len());
+    let errors = message::messages(bytes).filter(Result::is_err).count();
+    assert!(errors <= 1, "an error ends a datagram");
+}
+
 #[cfg(test)]
 mod tests {
     use std::path::Path;
@@ -128,6 +139,11 @@ mod tests {
     #[test]
     fn configuration_seeds_break_no_promise() {
         replay("config_yaml", super::config_yaml);
+    }
+
+    #[test]
+    fn connector_seeds_break_no_promise() {
+        replay("connector", super::connector);
     }
 
     #[test]

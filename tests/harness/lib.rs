@@ -12,6 +12,7 @@
 mod base;
 mod disk;
 pub mod fuzz;
+pub mod hook;
 pub mod machine;
 mod nginx;
 mod user;

@@ -42,6 +42,8 @@ pub struct Options {
     pub config: String,
     /// More arguments of the daemon.
     pub args: Vec<String>,
+    /// What the daemon is started by, for instance `unshare -n`; it must end in an exec.
+    pub launcher: Vec<String>,
     /// Action lines of the rule for the world's workload, for instance `limits: {cpu_quota: 50}`.
     pub rule: String,
 }
@@ -52,6 +54,7 @@ pub struct World {
     dir: tempfile::TempDir,
     daemon: Option<Child>,
     args: Vec<String>,
+    launcher: Vec<String>,
     /// Whether a start forgets the crashes before it, as a test that kills its governor on purpose needs it.
     pub forgives: bool,
     _stage: MutexGuard<'static, ()>,
@@ -100,6 +103,7 @@ impl World {
             dir,
             daemon: None,
             args: options.args,
+            launcher: options.launcher,
             forgives: true,
             _stage: stage,
             workload,
@@ -124,7 +128,10 @@ impl World {
             .append(true)
             .open(self.path("governor.log"))
             .expect("log");
-        let child = Command::new(bin("ffrtmp-governor"))
+        let mut words: Vec<_> = self.launcher.iter().map(Into::into).collect();
+        words.push(bin("ffrtmp-governor").into_os_string());
+        let child = Command::new(&words[0])
+            .args(&words[1..])
             .arg("--config")
             .arg(self.path("governor.yaml"))
             .arg("--socket")

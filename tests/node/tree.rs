@@ -24,16 +24,16 @@ fn exists(group: &String) -> bool {
 }
 
 /// A cgroup2 group of this test's own, removed when it is dropped.
-struct Group(PathBuf);
+pub(crate) struct Group(pub(crate) PathBuf);
 
 impl Group {
-    fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         let dir = cgroup2().join(format!("ffrtmp-test-{name}-{}", std::process::id()));
         std::fs::create_dir(&dir).unwrap();
         Self(dir)
     }
 
-    fn write(&self, file: &str, value: &str) {
+    pub(crate) fn write(&self, file: &str, value: &str) {
         std::fs::write(self.0.join(file), value).unwrap();
     }
 }

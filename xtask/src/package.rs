@@ -24,6 +24,8 @@ pub(crate) enum Need {
     Debian,
     /// Rebuilding the kernel programs.
     Ebpf,
+    /// The peers and the referee of the benchmark.
+    Bench,
 }
 
 /// One Debian package: present when `probe` exists.
@@ -96,6 +98,25 @@ const PACKAGES: &[Package] = &[
         "debootstrap",
         "debootstrap",
         "makes the guest with systemd",
+    ),
+    package(
+        Need::Bench,
+        "linux-perf",
+        "perf",
+        "the referee: records tracepoints",
+    ),
+    package(Need::Bench, "bpftool", "bpftool", "names the kernel programs"),
+    package(
+        Need::Bench,
+        "cgroup-tools",
+        "cgrulesengd",
+        "a peer that is told of execs by the kernel's connector",
+    ),
+    package(
+        Need::Bench,
+        "libbpf-tools",
+        "execsnoop",
+        "a peer that is told by BPF, and places nothing",
     ),
     package(
         Need::Ebpf,

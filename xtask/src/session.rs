@@ -9,6 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use nix::mount::{MntFlags, umount2};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 use serde_json::Value;
@@ -19,31 +20,50 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Name of the directory below which the governor keeps its groups.
 const SLICE: &str = "ffrtmp.slice";
 
+/// Whether the kernel's side outlives the governor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pins {
+    /// No: it ends with the governor.
+    Off,
+    /// Yes, on a bpffs in the session's directory. The caller is in a mount namespace of its own.
+    Own,
+}
+
 /// A running governor and its files.
 pub(crate) struct Session {
     directory: tempfile::TempDir,
     governor: Child,
     binaries: PathBuf,
     groups_before: Vec<PathBuf>,
+    pins: Pins,
 }
 
 impl Session {
     /// Starts the governor with the given rules and waits until it answers.
     pub(crate) fn start(binaries: &Path, rules: &str) -> Result<Self> {
-        let mut session = Self::launch(binaries, rules)?;
+        Self::with(binaries, rules, Pins::Off)
+    }
+
+    /// The same with pins.
+    pub(crate) fn with(binaries: &Path, rules: &str, pins: Pins) -> Result<Self> {
+        let mut session = Self::launch(binaries, rules, pins)?;
         session.wait_until_ready()?;
         Ok(session)
     }
 
     /// Starts the governor with the given rules and does not wait for it.
-    pub(crate) fn launch(binaries: &Path, rules: &str) -> Result<Self> {
+    fn launch(binaries: &Path, rules: &str, pins: Pins) -> Result<Self> {
         let directory = tempfile::Builder::new()
             .prefix("ffrtmp-xtask-")
             .tempdir()
             .context("making a directory")?;
         let path = directory.path();
+        let pinned = match pins {
+            Pins::Off => "off".to_owned(),
+            Pins::Own => path.join("bpf").display().to_string(),
+        };
         let config = format!(
-            "pins: off\nlisten: 127.0.0.1:{}\nsocket: {}\nledger: {}\n{rules}",
+            "pins: {pinned}\nlisten: 127.0.0.1:{}\nsocket: {}\nledger: {}\n{rules}",
             free_port()?,
             path.join("governor.sock").display(),
             path.join("governor.db").display(),
@@ -51,20 +71,46 @@ impl Session {
         fs::write(path.join("governor.yaml"), config).context("writing the rules")?;
         fs::create_dir(path.join("work")).context("making the jobs' directory")?;
         let groups_before = slices();
-        let governor = Command::new(binaries.join("ffrtmp-governor"))
-            .arg("--config")
-            .arg(path.join("governor.yaml"))
-            .stdin(Stdio::null())
-            .stdout(log(path)?)
-            .stderr(log(path)?)
-            .spawn()
-            .context("starting ffrtmp-governor")?;
         Ok(Self {
+            governor: spawn(binaries, path)?,
             directory,
-            governor,
             binaries: binaries.to_owned(),
             groups_before,
+            pins,
         })
+    }
+
+    /// Ends the governor with a signal, if it runs, and waits for its end. Its files and pins stay.
+    pub(crate) fn end(&mut self, signal: Signal) -> Result<()> {
+        kill(pid(&self.governor), signal).context("ending the governor")?;
+        self.governor.wait().context("waiting for the governor")?;
+        Ok(())
+    }
+
+    /// Starts the governor again after [`Session::end`] and does not wait for it.
+    pub(crate) fn relaunch(&mut self) -> Result<()> {
+        self.governor = spawn(&self.binaries, self.directory.path())?;
+        Ok(())
+    }
+
+    /// Sends the governor a signal that does not end it.
+    pub(crate) fn signal(&self, signal: Signal) -> Result<()> {
+        kill(pid(&self.governor), signal).with_context(|| format!("sending the governor {signal}"))
+    }
+
+    /// Path of the governor's program.
+    pub(crate) fn program(&self) -> PathBuf {
+        self.binaries.join("ffrtmp-governor")
+    }
+
+    /// The ledger's file.
+    pub(crate) fn ledger(&self) -> PathBuf {
+        self.directory.path().join("governor.db")
+    }
+
+    /// What the governor says of itself, as `ffrtmp doctor` prints it.
+    pub(crate) fn status(&self) -> Result<Value> {
+        Ok(self.ask(&["doctor"])?["status"].take())
     }
 
     /// Where jobs may write.
@@ -72,7 +118,8 @@ impl Session {
         self.directory.path().join("work")
     }
 
-    fn wait_until_ready(&mut self) -> Result<()> {
+    /// Waits until the governor answers.
+    pub(crate) fn wait_until_ready(&mut self) -> Result<()> {
         let deadline = Instant::now() + PATIENCE;
         loop {
             if let Some(status) = self.governor.try_wait().context("looking after the governor")? {
@@ -191,7 +238,22 @@ impl Drop for Session {
     fn drop(&mut self) {
         // On the way out of an error nobody is left to tell; what can still be ended is ended.
         drop(self.stop());
+        if self.pins == Pins::Own {
+            // Of the mount namespace that is ours alone; a bpffs that was never mounted is none to unmount.
+            let _not_mounted = umount2(&self.directory.path().join("bpf"), MntFlags::MNT_DETACH);
+        }
     }
+}
+
+fn spawn(binaries: &Path, directory: &Path) -> Result<Child> {
+    Command::new(binaries.join("ffrtmp-governor"))
+        .arg("--config")
+        .arg(directory.join("governor.yaml"))
+        .stdin(Stdio::null())
+        .stdout(log(directory)?)
+        .stderr(log(directory)?)
+        .spawn()
+        .context("starting ffrtmp-governor")
 }
 
 fn pid(child: &Child) -> Pid {

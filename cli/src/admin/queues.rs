@@ -1,6 +1,6 @@
 //! `ffrtmp queues`: how full a scheduler is.
 
-use ffrtmp_api::{Priority, Queue, Stats};
+use ffrtmp_api::{JobState, Priority, Queue, Stats};
 
 use crate::args::Format;
 use crate::client::Client;
@@ -17,10 +17,9 @@ pub async fn queues(remote: &Remote, output: &mut Output) -> Result<ExitCode, Fa
         return Ok(ExitCode::Success);
     }
     output.rows(&waiting(&stats))?;
-    let states: Vec<_> = stats
-        .jobs_by_state
+    let states: Vec<_> = JobState::ALL
         .iter()
-        .map(|(state, jobs)| format!("{jobs} {state}"))
+        .map(|state| format!("{} {state}", stats.jobs_by_state.get(state).unwrap_or(&0)))
         .collect();
     let nodes: Vec<_> = stats
         .nodes_by_status
@@ -34,7 +33,7 @@ pub async fn queues(remote: &Remote, output: &mut Output) -> Result<ExitCode, Fa
             list.join(", ")
         }
     };
-    output.talk(&format!("Jobs: {}; held: {}", none(states), stats.held));
+    output.talk(&format!("Jobs: {}; held: {}", states.join(", "), stats.held));
     output.talk(&format!(
         "Nodes: {}; slots taken: {} of {}",
         none(nodes),

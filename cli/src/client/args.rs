@@ -11,6 +11,16 @@ use crate::config::ConfigArgs;
 use crate::jobs::args::JobsArgs;
 use crate::nodes::NodesArgs;
 
+/// The global flags that say which governor is meant. No verb of a scheduler asks one, so they are taken (scripts set
+/// them for every verb) and not shown: these replace the global ones below such a verb.
+#[derive(Debug, Clone, Default, Args)]
+pub struct NoGovernor {
+    #[arg(long, global = true, hide = true, env = "FFRTMP_SOCKET", value_name = "PATH")]
+    socket: Option<PathBuf>,
+    #[arg(long, global = true, hide = true)]
+    no_daemon: bool,
+}
+
 /// Flags that say which scheduler is meant, and who asks.
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Scheduler options")]
@@ -40,6 +50,9 @@ pub struct Remote {
     /// File of contexts [default: ~/.ffrtmp/config.yaml]
     #[arg(long, global = true, value_name = "PATH")]
     pub config: Option<PathBuf>,
+    /// Of no use here.
+    #[command(flatten)]
+    pub governor: NoGovernor,
 }
 
 /// Flags of a verb that has none of its own.

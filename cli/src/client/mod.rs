@@ -43,7 +43,7 @@ pub struct Client {
 
 /// The client of HTTP that trusts whom [`trust`] says.
 fn http(target: &Target) -> Result<reqwest::Client, ClientError> {
-    ffrtmp_governor::client::choose_provider();
+    ffrtmp_governor::tls::use_ring();
     let builder = reqwest::Client::builder()
         .user_agent(concat!("ffrtmp/", env!("CARGO_PKG_VERSION")))
         .connect_timeout(CONNECT)

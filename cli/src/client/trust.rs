@@ -5,7 +5,7 @@
 
 use data_encoding::HEXLOWER;
 use ffrtmp_api::CaView;
-use ffrtmp_governor::client::choose_provider;
+use ffrtmp_governor::tls::use_ring;
 use reqwest::{Certificate, Url};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -49,7 +49,7 @@ pub fn parse_fingerprint(text: &str) -> Result<String, ClientError> {
 
 /// Fetches the authority's certificate and keeps it if it has this fingerprint.
 pub async fn authority(url: &Url, wanted: &str) -> Result<String, ClientError> {
-    choose_provider();
+    use_ring();
     let target = Target {
         url: url.clone(),
         url_from: String::new(),

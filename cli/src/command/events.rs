@@ -1,5 +1,6 @@
 //! `ffrtmp events`: what happens to jobs, a line each, as it happens. Changes nothing.
 
+use ffrtmp_api::{ExitReason, LimitBreach, OomScope};
 use ffrtmp_governor::control::types::{Happened, JobEvent};
 use ffrtmp_governor::core::redact::harmless;
 use jiff::tz::TimeZone;
@@ -50,7 +51,7 @@ fn show(event: &JobEvent, output: &mut Output) -> Result<(), Failure> {
         }
         // The last two are refused before any verb but a recommendation runs.
         Format::Table | Format::Wide | Format::Yaml | Format::Bash => {
-            output.line(&cells(event).join("  "))?
+            output.line(&cells(event).join("  "))?;
         }
     }
     Ok(())
@@ -62,7 +63,7 @@ fn cells(event: &JobEvent) -> Vec<String> {
     let local = event.at.to_zoned(TimeZone::system());
     vec![
         local.strftime("%Y-%m-%dT%H:%M:%S%.3f").to_string(),
-        format!("{:<10}", word(event.what)),
+        format!("{:<14}", event.what.word()),
         harmless(report.job_id.as_str()),
         report.pid.to_string(),
         harmless(&report.class),
@@ -82,19 +83,29 @@ fn detail(event: &JobEvent) -> String {
         Happened::Discovered | Happened::Moved | Happened::Released => report.rule.clone(),
         Happened::Placed => placed(),
         Happened::NotPlaced => report.placement.not_placed.clone(),
+        Happened::LimitBreached => report.limits.breached.last().map(breach),
         Happened::Exited | Happened::Closed => report.exit_reason.clone(),
+        Happened::Oom => report.exit.as_ref().map(oom),
+        Happened::SlaMissed => report.platform_sla_reason.clone(),
     };
     detail.map_or_else(|| "-".to_owned(), |text| harmless(&text))
 }
 
-fn word(what: Happened) -> &'static str {
-    match what {
-        Happened::Discovered => "discovered",
-        Happened::Placed => "placed",
-        Happened::NotPlaced => "not_placed",
-        Happened::Moved => "moved",
-        Happened::Exited => "exited",
-        Happened::Closed => "closed",
-        Happened::Released => "released",
+/// `memory_max, 3 times, 1 killed`.
+pub(super) fn breach(breach: &LimitBreach) -> String {
+    let killed = breach.killed.filter(|killed| *killed > 0);
+    let killed = killed.map_or_else(String::new, |killed| format!(", {killed} killed"));
+    format!("{}, {} times{killed}", breach.limit, breach.times)
+}
+
+/// Whose memory ran out.
+fn oom(exit: &ExitReason) -> String {
+    match exit {
+        ExitReason::Oom { scope } => match scope {
+            OomScope::Memcg => "its own limit".to_owned(),
+            OomScope::Global => "the machine's memory".to_owned(),
+            OomScope::Unknown => "whose memory ran out is not known".to_owned(),
+        },
+        other => other.word().to_owned(),
     }
 }

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde_json::json;
 
+use super::events::breach;
 use super::follow::job_line;
 use super::interrupt::Interrupts;
 use crate::args::{Format, WatchArgs};
@@ -62,7 +63,10 @@ pub async fn watch(
                 | Happened::Placed
                 | Happened::NotPlaced
                 | Happened::Moved
-                | Happened::Exited => live.insert(event.job.key),
+                | Happened::LimitBreached
+                | Happened::Exited
+                | Happened::Oom
+                | Happened::SlaMissed => live.insert(event.job.key),
             };
         }
         show(&burst, output)?;
@@ -192,6 +196,17 @@ fn lines(event: &JobEvent) -> Vec<String> {
                 .unwrap_or("no reason given")
         )],
         Happened::Moved => vec![format!("PID {pid} was moved by somebody else (job: {job})")],
+        Happened::LimitBreached => vec![format!(
+            "WARNING: PID {pid} ran into a limit: {} (job: {job})",
+            or_dash(report.limits.breached.last(), breach)
+        )],
+        Happened::Oom => vec![format!(
+            "WARNING: PID {pid} was killed because memory ran out (job: {job})"
+        )],
+        Happened::SlaMissed => vec![format!(
+            "WARNING: PID {pid} missed its SLA: {} (job: {job})",
+            report.platform_sla_reason.as_deref().unwrap_or("-")
+        )],
         Happened::Exited => vec![format!(
             "Process {pid} exited (job {job}, duration: {})",
             or_dash(report.duration_sec, |seconds| format!("{seconds:.2}s"))

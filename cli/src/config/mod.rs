@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use crate::client::args::Remote;
+use crate::client::args::{NoGovernor, Remote};
 use crate::exit::ExitCode;
 use crate::failure::Failure;
 use crate::output::Output;
@@ -20,6 +20,9 @@ pub struct ConfigArgs {
     /// What to do.
     #[command(subcommand)]
     pub verb: ConfigVerb,
+    /// Of no use here.
+    #[command(flatten)]
+    pub governor: NoGovernor,
 }
 
 impl ConfigArgs {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ffrtmp_api::{Explanation, JobRef, WaitReason};
+use ffrtmp_api::{Explanation, JobRef, JobState, WaitReason};
 
 use crate::args::Format;
 use crate::client::Client;
@@ -20,6 +20,17 @@ pub(super) async fn explain(client: &Client, job: JobRef, output: &mut Output) -
             output.line(&format!("Job {} is {}", why.sequence_number, why.status))?;
             for reason in &why.reasons {
                 output.line(&format!("  {}", told(reason)))?;
+            }
+            if !matches!(why.status, JobState::Queued | JobState::Retrying) {
+                // It waits for nothing, so there is nothing to explain.
+                let number = why.sequence_number;
+                output.talk(&format!(
+                    "It waits for no node; `ffrtmp jobs status {number} -o wide` tells its story"
+                ));
+                return Ok(ExitCode::Success);
+            }
+            if why.reasons.contains(&WaitReason::Held) {
+                return Ok(ExitCode::Success);
             }
             if let Some(ahead) = why.ahead {
                 output.line(&format!("Jobs ahead: {ahead}"))?;

@@ -58,8 +58,15 @@ pub async fn jobs(args: JobsArgs, output: &mut Output) -> Result<ExitCode, Failu
 
 /// What an order came to, in a few words.
 fn acted(done: &JobActed) -> String {
-    format!(
-        "Job {}: {} (now {})",
-        done.sequence_number, done.status, done.state
-    )
+    let JobActed {
+        sequence_number,
+        status,
+        state,
+        ..
+    } = done;
+    if *status == state.to_string() {
+        format!("Job {sequence_number} is {state}")
+    } else {
+        format!("Job {sequence_number} is {status}; its state is {state}")
+    }
 }

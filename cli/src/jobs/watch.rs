@@ -45,11 +45,22 @@ pub(super) async fn watch(
             continue;
         };
         print(&event, output)?;
-        if name.is_some() && event.step.to.terminal() {
+        if let Some(name) = &name
+            && event.step.to.terminal()
+            && is_last(client, name, &event).await?
+        {
             return Ok(verdict(event.step.to));
         }
     }
     Ok(ExitCode::Success)
+}
+
+/// False for an end of the past, after which the job was retried.
+async fn is_last(client: &Client, name: &str, event: &JobEvent) -> Result<bool, Failure> {
+    let job: Job = client.get(&["jobs", name], &[]).await?;
+    let last = job.state_transitions.as_deref().and_then(<[_]>::last);
+    Ok(job.status.terminal()
+        && last.is_none_or(|last| last.to == event.step.to && last.timestamp == event.step.timestamp))
 }
 
 fn print(event: &JobEvent, output: &mut Output) -> Result<(), Failure> {

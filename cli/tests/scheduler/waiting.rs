@@ -130,6 +130,11 @@ fn a_watch_prints_each_step_and_ctrl_c_ends_it_alone() {
         said.out.contains("#1 - -> queued") && said.out.contains("#1 queued -> canceled"),
         "{said:?}"
     );
+    // The end of a job that was retried since is history.
+    world.run(&["jobs", "retry", "1"]).ends(0);
+    world.run(&["jobs", "cancel", "1"]).ends(0);
+    let whole = world.run(&["jobs", "watch", "1", "--after", "0"]).ends(10).out;
+    assert_eq!(whole.matches("-> canceled").count(), 2, "{whole}");
     std::thread::sleep(Duration::from_millis(500));
     kill(Pid::from_raw(watch.id() as i32), Signal::SIGINT).unwrap();
     let said = ended(watch).ends(0);
@@ -138,7 +143,7 @@ fn a_watch_prints_each_step_and_ctrl_c_ends_it_alone() {
         .lines()
         .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["to"].to_string())
         .collect();
-    assert_eq!(to, ["\"queued\"", "\"canceled\""]);
+    assert_eq!(to, ["\"queued\"", "\"canceled\"", "\"queued\"", "\"canceled\""]);
 
     world.submitted();
     let wait = spawn(&world, &["jobs", "status", "2", "--wait"]);

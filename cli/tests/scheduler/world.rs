@@ -75,7 +75,8 @@ fn server_program() -> PathBuf {
     let beside = Path::new(env!("CARGO_BIN_EXE_ffrtmp")).with_file_name("ffrtmp-scheduler");
     assert!(
         beside.exists(),
-        "{} is not built; `cargo build --workspace` first",
+        "{} is not built, and cargo builds no program of another package for a test: `cargo build -p ffrtmp-scheduler` \
+         makes it, as `cargo xtask test` does by itself",
         beside.display()
     );
     beside

@@ -12,6 +12,7 @@ mod limits;
 mod lower;
 mod policy;
 mod raw;
+mod webhook;
 
 use std::io::Read;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -28,7 +29,9 @@ use crate::core::CoreSettings;
 use crate::core::policy::NodePolicy;
 use crate::core::redact::Redactor;
 use crate::core::rule::RuleSet;
+use crate::core::tier::Choice;
 use crate::host::gate::{BUDGET, DIRECTORIES};
+use crate::webhook::WebhookConfig;
 
 /// Where the daemon looks when no file is named.
 pub const DEFAULT_PATH: &str = "/etc/ffrtmp/governor.yaml";
@@ -62,6 +65,8 @@ pub struct Config {
     pub gate_ready: usize,
     /// How long it may hold an exec.
     pub gate_budget: Duration,
+    /// Where facts about processes come from.
+    pub tier: Choice,
     /// How often /proc is read in the scan tier.
     pub scan_interval: Duration,
     /// Group below which jobs get theirs, relative to the hierarchy's root; `None` leaves it to the host.
@@ -74,6 +79,8 @@ pub struct Config {
     pub rules: RuleSet,
     /// What is kept for the rest of the host, and what is lowered under pressure.
     pub policy: NodePolicy,
+    /// Server that is sent events; `None` for none.
+    pub webhook: Option<WebhookConfig>,
     /// What hides secrets.
     pub redaction: Redactor,
 }
@@ -107,12 +114,14 @@ impl Default for Config {
             gate_directories: DIRECTORIES.map(PathBuf::from).to_vec(),
             gate_ready: 16,
             gate_budget: BUDGET,
+            tier: Choice::Auto,
             scan_interval: Duration::from_secs(10),
             cgroup_base: None,
             log_format: LogFormat::default(),
             log_level: LogLevel::default(),
             rules: RuleSet::from_targets(&targets, ffrtmp_api::Limits::default()),
             policy: NodePolicy::default(),
+            webhook: None,
             redaction: Redactor::default(),
         }
     }
@@ -174,6 +183,7 @@ pub fn parse(name: &str, text: &str) -> Result<Config, ConfigError> {
             .unwrap_or(base.gate_budget),
         gate_ready: number(gate.ready.as_ref(), "gate.ready", (1, 256), &mut problems)
             .map_or(base.gate_ready, |ready| ready as usize),
+        tier: raw.tier.unwrap_or(base.tier),
         scan_interval: between(
             raw.scan_interval.as_ref(),
             "scan_interval",
@@ -187,6 +197,10 @@ pub fn parse(name: &str, text: &str) -> Result<Config, ConfigError> {
             .and_then(|raw| cgroup_base(raw.base.as_ref(), &mut problems)),
         log_format: raw.log.as_ref().and_then(|log| log.format).unwrap_or_default(),
         log_level: raw.log.as_ref().and_then(|log| log.level).unwrap_or_default(),
+        webhook: raw
+            .webhook
+            .as_ref()
+            .and_then(|at| webhook::lower(at, &mut problems)),
         redaction: redaction(raw.redact.take(), &mut problems),
         rules: lower::rules(raw, &mut problems),
     };

@@ -10,8 +10,10 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::at::{At, Quantity, SwitchOrList};
+use super::webhook::RawWebhook;
 use crate::core::pressure::{Resource, Share};
 use crate::core::rule::{Admission, OnForeignMove, PlacementMode};
+use crate::core::tier::Choice;
 
 type Texts = Option<Vec<At<String>>>;
 type Numbers = Option<Vec<At<i64>>>;
@@ -47,6 +49,8 @@ pub(super) struct RawConfig {
     pub(super) fast_placement: Option<bool>,
     /// The exec gate, for rules with `admission: gate`.
     pub(super) gate: Option<RawGate>,
+    /// Where facts about processes come from: auto takes the best that is to be had, and says so. Default auto.
+    pub(super) tier: Option<Choice>,
     /// Where control groups are made.
     pub(super) cgroup: Option<RawCgroup>,
     /// CPUs that all jobs together leave to the rest of the host, such as 1 or 0.5. Default none.
@@ -57,6 +61,8 @@ pub(super) struct RawConfig {
     pub(super) reserve_memory: Option<At<Quantity>>,
     /// Which class is lowered while another, or the machine, stalls. Default none.
     pub(super) pressure: Option<Vec<At<RawPressure>>>,
+    /// Server that is sent events of jobs. Default none.
+    pub(super) webhook: Option<At<RawWebhook>>,
     /// Logging.
     pub(super) log: Option<RawLog>,
     /// Secrets in command lines.

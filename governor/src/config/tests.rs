@@ -4,3 +4,4 @@ mod acts;
 mod generated;
 mod policy;
 mod refusals;
+mod webhook;

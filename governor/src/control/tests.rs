@@ -105,6 +105,7 @@ fn runtime() -> tokio::runtime::Runtime {
 
 fn ask(path: &Path, method: &str, route: &str, body: Vec<u8>) -> (u16, Value) {
     runtime().block_on(async {
+        crate::tls::use_ring();
         let client = reqwest::Client::builder()
             .unix_socket(path)
             .no_proxy()
@@ -214,6 +215,7 @@ fn a_body_beyond_the_limit_is_not_read() {
     let path = world.path.clone();
     // The server hangs up on such a body, so the answer may or may not arrive.
     let answered = runtime().block_on(async move {
+        crate::tls::use_ring();
         let client = reqwest::Client::builder()
             .unix_socket(path)
             .no_proxy()
@@ -378,6 +380,7 @@ fn events_are_lines_of_json_with_the_commands_of_others_hidden() {
     let reading = std::thread::spawn(move || {
         as_user(NOBODY, NOBODY, move || {
             runtime().block_on(async {
+                crate::tls::use_ring();
                 let client = reqwest::Client::builder()
                     .unix_socket(path)
                     .no_proxy()

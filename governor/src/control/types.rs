@@ -269,7 +269,7 @@ pub struct JobEvent {
 }
 
 /// What happened to a job.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Happened {
     /// A rule matched it.
@@ -280,12 +280,50 @@ pub enum Happened {
     NotPlaced,
     /// Somebody else moved it.
     Moved,
+    /// It ran into a limit; once for each, the last entry of `report.limits.breached` says which.
+    LimitBreached,
     /// Its first process ended.
     Exited,
+    /// The out-of-memory killer was that end.
+    Oom,
+    /// It counts towards the SLA, and the platform did not do its part.
+    SlaMissed,
     /// Its last process ended and its record is closed.
     Closed,
     /// It was let go.
     Released,
+}
+
+impl Happened {
+    /// Every kind, in the order in which a job may show them.
+    pub const ALL: [Self; 10] = [
+        Self::Discovered,
+        Self::Placed,
+        Self::NotPlaced,
+        Self::Moved,
+        Self::LimitBreached,
+        Self::Exited,
+        Self::Oom,
+        Self::SlaMissed,
+        Self::Closed,
+        Self::Released,
+    ];
+
+    /// Its word in JSON, configuration and metrics.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Discovered => "discovered",
+            Self::Placed => "placed",
+            Self::NotPlaced => "not_placed",
+            Self::Moved => "moved",
+            Self::LimitBreached => "limit_breached",
+            Self::Exited => "exited",
+            Self::Oom => "oom",
+            Self::SlaMissed => "sla_missed",
+            Self::Closed => "closed",
+            Self::Released => "released",
+        }
+    }
 }
 
 /// What a `watch` brings: rules that stand after the file's for as long as its connection lives.

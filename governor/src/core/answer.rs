@@ -139,12 +139,18 @@ impl Governor {
         if job.has_group() || group != GroupUsage::default() {
             job.group = Some(group);
         }
-        job.note(now_ns, "closed");
         let id = job.id.clone();
         if self.ids.get(&id) == Some(&key) {
             self.ids.remove(&id);
         }
+        self.tell_breaches(now_ns, key, effects);
+        if let Some(job) = self.jobs.get_mut(&key) {
+            job.note(now_ns, "closed");
+        }
         self.save(key, true, effects);
+        if self.missed_sla(key) {
+            self.publish(key, Happened::SlaMissed, effects);
+        }
         self.publish(key, Happened::Closed, effects);
     }
 

@@ -4,7 +4,7 @@
 //! by re-entry. All times are the boot-time clock in nanoseconds, the clock the kernel programs stamp with.
 
 use ffrtmp_abi::ProcessKey;
-use ffrtmp_api::{LimitOutcome, Limits};
+use ffrtmp_api::{LimitBreach, LimitOutcome, Limits};
 
 use super::facts::ProcessFacts;
 use super::origin::Origin;
@@ -84,6 +84,13 @@ pub enum Event {
         moved: ForeignMove,
         /// What it found.
         found: Whereabouts,
+    },
+    /// The kernel announced that the job ran into one of its limits.
+    LimitReached {
+        /// The job.
+        key: ProcessKey,
+        /// Which limit, and how often so far.
+        breach: LimitBreach,
     },
     /// A placement was undone.
     Released {
@@ -343,6 +350,14 @@ pub struct GroupUsage {
     pub throttled_ns: Option<u64>,
     /// Out-of-memory kills inside the group.
     pub oom_kills: Option<u64>,
+    /// How often its memory limit was reached.
+    pub memory_max_hits: Option<u64>,
+    /// How many forks its limit of tasks refused.
+    pub pids_max_hits: Option<u64>,
+    /// Periods of its CPU quota: those in which it was used up, and all in which the group ran.
+    pub cpu_periods: Option<(u64, u64)>,
+    /// CPU time of its processes since they are in it, ns. Only for tiers that see no better.
+    pub cpu_ns: Option<u64>,
     /// Why something above is absent.
     pub absent: Vec<String>,
 }

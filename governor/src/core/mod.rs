@@ -36,9 +36,11 @@ pub mod pressure;
 pub mod readback;
 pub mod redact;
 pub mod rule;
+pub mod tier;
 pub mod unit;
 
 mod answer;
+mod breach;
 mod deadline;
 mod explain;
 #[cfg(test)]
@@ -197,6 +199,7 @@ impl Governor {
             Event::Rechecked { key, moved, found } => {
                 self.on_rechecked(now_ns, key, &moved, found, effects);
             }
+            Event::LimitReached { key, breach } => self.on_limit_reached(now_ns, key, breach, effects),
             Event::Released {
                 key,
                 undone,

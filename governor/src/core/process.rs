@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 
 use ffrtmp_abi::ProcessKey;
-use ffrtmp_api::{Intent, JobId, Limits};
+use ffrtmp_api::{ExitReason, Intent, JobId, Limits};
 
 use super::deadline::{Due, ended_young};
 use super::event::{Effect, ExitFacts, KernelUsage, Placement};
@@ -230,8 +230,12 @@ impl Governor {
         if live == 0 {
             self.deadlines.clear(key);
         }
+        let oom = matches!(job.reason(), Some(ExitReason::Oom { .. }));
         if first {
             self.publish(key, Happened::Exited, effects);
+            if oom {
+                self.publish(key, Happened::Oom, effects);
+            }
         }
     }
 
@@ -341,6 +345,7 @@ pub(super) fn new_job(now_ns: u64, facts: &ProcessFacts, opening: Opening, redac
         live: 1,
         usage: KernelUsage::default(),
         group: None,
+        breached: Vec::new(),
         warnings: Notes::default(),
         steps: Notes::default(),
     }

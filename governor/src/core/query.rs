@@ -34,6 +34,11 @@ impl Governor {
         self.jobs.contains_key(&key) || self.waiting.contains_key(&key) || self.closed.get(key).is_some()
     }
 
+    /// Class of a job that is not closed on disk yet.
+    pub fn class_of(&self, key: ProcessKey) -> Option<&str> {
+        self.jobs.get(&key).map(|job| job.class.as_str())
+    }
+
     /// Number of rules in force, those of sessions included.
     pub fn rule_count(&self) -> usize {
         self.rules.count()

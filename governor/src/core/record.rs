@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 
 use ffrtmp_abi::ProcessKey;
-use ffrtmp_api::{ExitReason, Intent, JobId, Limits};
+use ffrtmp_api::{ExitReason, Intent, JobId, LimitBreach, Limits};
 
 use super::event::{ExitFacts, GroupUsage, KernelUsage, Placement};
 use super::exit::{self, Circumstances, EndOrder, GroupMemory};
@@ -110,6 +110,8 @@ pub(super) struct Job {
     pub(super) live: u32,
     pub(super) usage: KernelUsage,
     pub(super) group: Option<GroupUsage>,
+    /// Limits it ran into, one entry a limit.
+    pub(super) breached: Vec<LimitBreach>,
     pub(super) warnings: Notes<String>,
     pub(super) steps: Notes<ExplainStep>,
 }

@@ -57,6 +57,7 @@ impl Governor {
                 .map_or(0, |us| job.origin_ns.saturating_add(us.saturating_mul(1_000))),
             origin: remembered.origin.clone().map(Box::new),
         };
+        job.breached.clone_from(&report.limits.breached);
         for warning in &report.limits.warnings {
             job.warnings.push(warning.clone());
         }

@@ -338,6 +338,11 @@ impl RuleSet {
         self.rules.iter().filter(placed).map(pair).collect()
     }
 
+    /// Classes its rules put jobs into, in their order; one may come twice.
+    pub fn classes(&self) -> impl Iterator<Item = &str> {
+        self.rules.iter().map(|rule| rule.class.as_str())
+    }
+
     /// True when some rule has no name, so that the kernel must tell of every exec.
     pub fn wide(&self) -> bool {
         self.rules.iter().any(Rule::wide)

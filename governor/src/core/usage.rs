@@ -6,6 +6,7 @@
 use ffrtmp_api::Usage;
 
 use super::event::{GroupUsage, KernelUsage};
+use super::tier::Tier;
 
 /// Where the figures come from.
 #[derive(Debug, Clone, Copy)]
@@ -28,7 +29,7 @@ pub(super) fn usage(source: &Source) -> Usage {
     let (user_ns, system_ns) = split(kernel);
     let group = source.group;
     Usage {
-        cpu_sec: kernel.run_ns.map(seconds),
+        cpu_sec: kernel.run_ns.or_else(|| group_cpu_ns(source)).map(seconds),
         user_sec: user_ns.map(seconds),
         system_sec: system_ns.map(seconds),
         read_bytes: kernel.read_bytes,
@@ -64,11 +65,19 @@ fn split(kernel: &KernelUsage) -> (Option<u64>, Option<u64>) {
     (Some(user_ns), Some(run - user_ns))
 }
 
+/// What the group used, where nobody summed up the job's threads.
+fn group_cpu_ns(source: &Source) -> Option<u64> {
+    let group = source.group.filter(|_| source.kernel.run_ns.is_none())?;
+    group.cpu_ns
+}
+
 fn absent(source: &Source) -> Vec<String> {
     let mut reasons = Vec::new();
     let kernel = source.kernel;
+    let by_group = group_cpu_ns(source).is_some();
     let missing: Vec<&str> = [
-        (kernel.run_ns.is_none(), "cpu time"),
+        (kernel.run_ns.is_none() && !by_group, "cpu time"),
+        (by_group, "user and system time"),
         (
             kernel.read_bytes.is_none() || kernel.write_bytes.is_none(),
             "disk bytes",
@@ -84,11 +93,16 @@ fn absent(source: &Source) -> Vec<String> {
     .collect();
     if !missing.is_empty() {
         let missing = missing.join(", ");
-        reasons.push(if source.finished {
+        reasons.push(if source.finished || source.tier != Tier::Kernel.name() {
             format!("{missing}: the `{}` tier does not see them", source.tier)
         } else {
             format!("{missing}: summed up when the job's processes end")
         });
+    }
+    if by_group {
+        reasons.push(
+            "cpu time before the job was placed: the rest is the one its group counted (cpu.stat)".into(),
+        );
     }
     if kernel.run_ns.is_some() && split(kernel).0.is_none() {
         reasons.push(
@@ -137,7 +151,8 @@ mod tests {
             memory_peak: Some(7),
             throttled_ns: Some(500_000_000),
             oom_kills: Some(0),
-            absent: Vec::new(),
+            cpu_ns: Some(9),
+            ..GroupUsage::default()
         };
         let usage = usage(&source(&FULL, Some(&group)));
         assert_eq!(usage.cpu_sec, Some(3.0));
@@ -190,10 +205,47 @@ mod tests {
         memory peak, throttling: the job has no group of its own
         ");
         insta::assert_snapshot!(sentences(true, false).join("\n"), @r"
-        cpu time, disk bytes, context switches, number of processes: summed up when the job's processes end
+        cpu time, disk bytes, context switches, number of processes: the `scan` tier does not see them
         network bytes: this version attaches no counter to a job
         memory peak, throttling: read when the job's last process ends
         ");
+    }
+
+    #[test]
+    fn below_the_kernel_tier_cpu_time_is_the_groups_and_says_what_it_lacks() {
+        let seen = KernelUsage {
+            processes: Some(2),
+            ..KernelUsage::default()
+        };
+        let group = GroupUsage {
+            cpu_ns: Some(1_500_000_000),
+            ..GroupUsage::default()
+        };
+        let usage = usage(&Source {
+            tier: "connector",
+            ..source(&seen, Some(&group))
+        });
+        assert_eq!(
+            (usage.cpu_sec, usage.user_sec, usage.processes),
+            (Some(1.5), None, Some(2))
+        );
+        insta::assert_snapshot!(usage.absent.join("\n"), @r"
+        user and system time, disk bytes, context switches: the `connector` tier does not see them
+        cpu time before the job was placed: the rest is the one its group counted (cpu.stat)
+        network bytes: this version attaches no counter to a job
+        ");
+    }
+
+    #[test]
+    fn while_it_lives_the_kernels_sums_are_still_to_come() {
+        let living = usage(&Source {
+            finished: false,
+            ..source(&KernelUsage::default(), None)
+        });
+        assert_eq!(
+            living.absent[0],
+            "cpu time, disk bytes, context switches, number of processes: summed up when the job's processes end"
+        );
     }
 
     #[test]

@@ -65,6 +65,7 @@ fn report(job: &Job, settings: &CoreSettings) -> Report {
             warnings: job
                 .warnings
                 .render(|left_out| format!("{left_out} more warnings were not kept")),
+            breached: job.breached.clone(),
         },
         usage: usage::usage(&Source {
             kernel: &job.usage,

@@ -74,19 +74,9 @@ pub fn cleanup(options: &DaemonOptions) -> Result<Cleaned, CleanupError> {
     done.left.extend(retired.left.iter().map(|error| chain(error)));
     drop(lock);
     let starts = super::Starts::beside(&options.socket);
-    match starts.forget() {
-        Ok(true) => done.done.push(format!("removed {}", starts.path().display())),
-        Ok(false) => {}
-        Err(error) => done
-            .left
-            .push(format!("{} stays: {error}", starts.path().display())),
-    }
+    done.note(starts.path(), starts.forget());
     let spool = super::settings::spool_beside(&options.socket);
-    match spool::remove(&spool) {
-        Ok(true) => done.done.push(format!("removed {}", spool.display())),
-        Ok(false) => {}
-        Err(error) => done.left.push(format!("{} stays: {error}", spool.display())),
-    }
+    done.note(&spool, spool::remove(&spool));
     for path in [options.socket.clone(), options.socket.with_extension("lock")] {
         done.remove(&path);
     }
@@ -163,6 +153,15 @@ impl Cleaned {
         }
     }
 
+    /// Tells what became of a file.
+    fn note(&mut self, path: &Path, removed: std::io::Result<bool>) {
+        match removed {
+            Ok(true) => self.done.push(format!("removed {}", path.display())),
+            Ok(false) => {}
+            Err(error) => self.left.push(format!("{} stays: {error}", path.display())),
+        }
+    }
+
     /// Puts the processes of a job's group back where they came from, or beside our tree when nobody knows.
     fn empty(&mut self, tree: &Tree, leftover: &Leftover, jobs: &[JobView]) {
         let paths = leftover.group.paths();
@@ -203,10 +202,11 @@ impl Cleaned {
     }
 
     fn remove(&mut self, path: &Path) {
-        match std::fs::remove_file(path) {
-            Ok(()) => self.done.push(format!("removed {}", path.display())),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(error) => self.left.push(format!("{} stays: {error}", path.display())),
-        }
+        let removed = match std::fs::remove_file(path) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        };
+        self.note(path, removed);
     }
 }

@@ -116,8 +116,10 @@ impl Reloader {
             ("ledger", was.ledger != now.ledger),
             ("retention", was.retention != now.retention),
             ("records", was.records != now.records),
+            ("tier", was.tier != now.tier),
             ("scan_interval", was.scan_interval != now.scan_interval),
             ("cgroup.base", was.cgroup_base != now.cgroup_base),
+            ("webhook", was.webhook != now.webhook),
             ("log.format", was.log_format != now.log_format),
             ("log.level", was.log_level != now.log_level),
             // Patterns have no equality; their text does.

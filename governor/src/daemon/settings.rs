@@ -15,6 +15,7 @@ use crate::host::fast::Outcome;
 use crate::host::gate::{GateOptions, Note};
 use crate::host::kernel::{KernelOptions, pins};
 use crate::host::policy::journal_beside;
+use crate::host::source::SourceOptions;
 
 /// What the engine starts with.
 pub(super) fn engine_options(
@@ -34,6 +35,11 @@ pub(super) fn engine_options(
             pins,
             spool: Some(spool_beside(&options.socket)),
             ..KernelOptions::default()
+        },
+        source: SourceOptions {
+            tier: config.tier,
+            scan_interval: config.scan_interval,
+            ..SourceOptions::default()
         },
         tree: TreeOptions {
             base: config
@@ -55,6 +61,7 @@ pub(super) fn engine_options(
         fast,
         gate: gate(options),
         discover: true,
+        ..EngineOptions::default()
     }
 }
 

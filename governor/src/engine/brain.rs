@@ -2,6 +2,7 @@
 //! nothing is left to do. No waiting happens here.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 
 use ffrtmp_abi::ProcessKey;
 use tokio::sync::mpsc;
@@ -9,12 +10,15 @@ use tokio::sync::mpsc;
 use crate::control::types::{Happened, JobEvent, JobKey, JobView, Released, RequestError};
 use crate::core::Governor;
 use crate::core::event::{Effect, Event, Placement};
+use crate::core::facts::Found;
 use crate::core::pressure::PressureRule;
 use crate::core::rule::PlacementMode;
 use crate::host::{Host, NotPlaced, Retire};
+use crate::metrics::Instruments;
 
 use super::clock;
 use super::handle::{Reply, SaveOrder, SaveQueue};
+use super::limit::LimitOrders;
 
 /// Everything the engine owes to others.
 #[derive(Debug)]
@@ -30,6 +34,8 @@ pub struct Outbox {
     pub sync_filter: bool,
     /// Stalls the kernel must announce from now on.
     pub watch_pressure: Option<Vec<PressureRule>>,
+    /// Jobs whose limits the kernel is to announce, and those that it need not any more.
+    pub limits: LimitOrders,
     /// Groups whose last process is on its way out, with the file that tells.
     pub retiring: Vec<(ProcessKey, std::fs::File)>,
     /// What releases undid, for the one who asked.
@@ -38,6 +44,10 @@ pub struct Outbox {
     pub events_dropped: u64,
     /// Records the ledger's thread could not be given because it is gone.
     pub saves_failed: u64,
+    /// Execs of jobs whose first placement is under way, boot-time clock, ns.
+    fresh: HashMap<ProcessKey, u64>,
+    /// What is counted by class; `None` where nobody looks.
+    pub instruments: Option<Arc<Instruments>>,
 }
 
 impl Outbox {
@@ -51,10 +61,13 @@ impl Outbox {
             wake_at_ns: None,
             sync_filter: false,
             watch_pressure: None,
+            limits: LimitOrders::default(),
             retiring: Vec::new(),
             released: Vec::new(),
             events_dropped: 0,
             saves_failed: 0,
+            fresh: HashMap::new(),
+            instruments: None,
         }
     }
 
@@ -77,6 +90,9 @@ impl Outbox {
     }
 
     fn publish(&mut self, what: Happened, job: &JobView) {
+        if let Some(instruments) = &self.instruments {
+            instruments.count(what, &job.report.class);
+        }
         // A job whose children live on is answered at the end of its first process; all others once the record is
         // complete, a moment later.
         let answer = what == Happened::Closed || (what == Happened::Exited && job.live > 0);
@@ -122,8 +138,48 @@ impl<H: Host> Brain<H> {
     /// Lets the core handle an event, and everything that follows from it.
     pub fn feed(&mut self, now_ns: u64, event: Event) {
         let mut effects = Vec::new();
-        self.core.handle(now_ns, event, &mut effects);
+        self.take_in(now_ns, event, &mut effects);
         self.perform(effects);
+    }
+
+    /// Lets the core handle an event, and notes what follows from the event itself.
+    fn take_in(&mut self, now_ns: u64, event: Event, effects: &mut Vec<Effect>) {
+        let what = Noted::of(&event);
+        self.core.handle(now_ns, event, effects);
+        match what {
+            Noted::Nothing => {}
+            Noted::Executed { key, exec_ns } => {
+                // Those that no rule took, or that wait for an age, are no job now.
+                if self.observe(key, exec_ns, clock::boot_ns(), Instruments::decided) {
+                    self.outbox.fresh.insert(key, exec_ns);
+                }
+            }
+            Noted::Placed { key, at_ns } => {
+                self.outbox.limits.watch(key);
+                if let Some(exec_ns) = self.outbox.fresh.remove(&key) {
+                    self.observe(key, exec_ns, at_ns, Instruments::placed);
+                }
+            }
+            // A placement that is tried again says nothing of how fast we are.
+            Noted::NotPlaced { key } => {
+                self.outbox.fresh.remove(&key);
+            }
+        }
+    }
+
+    /// True when it was a job and somebody counts.
+    fn observe(
+        &self,
+        key: ProcessKey,
+        from_ns: u64,
+        to_ns: u64,
+        note: impl FnOnce(&Instruments, &str, u64),
+    ) -> bool {
+        let (Some(instruments), Some(class)) = (&self.outbox.instruments, self.core.class_of(key)) else {
+            return false;
+        };
+        note(instruments, class, to_ns.saturating_sub(from_ns));
+        true
     }
 
     /// Performs effects and feeds their answers back until the core is content. Answers carry the time at which they
@@ -133,7 +189,7 @@ impl<H: Host> Brain<H> {
         while let Some(effect) = queue.pop_front() {
             if let Some(answer) = self.perform_one(effect) {
                 let mut more = Vec::new();
-                self.core.handle(clock::boot_ns(), answer, &mut more);
+                self.take_in(clock::boot_ns(), answer, &mut more);
                 queue.extend(more);
             }
         }
@@ -151,6 +207,7 @@ impl<H: Host> Brain<H> {
                 return answer.map(|answer| placed(order.key, answer));
             }
             Effect::Retire { key } => {
+                self.outbox.limits.forget(key);
                 return match self.host.retire(key) {
                     Retire::Done { group, warnings } => Some(Event::Retired { key, group, warnings }),
                     Retire::Later(events) => {
@@ -189,6 +246,7 @@ impl<H: Host> Brain<H> {
     }
 
     fn release(&mut self, key: ProcessKey) -> Event {
+        self.outbox.limits.forget(key);
         let (undone, warnings) = self.host.release(key);
         if let Some(view) = self.core.view(key) {
             self.outbox.released.push(Released {
@@ -202,6 +260,44 @@ impl<H: Host> Brain<H> {
             key,
             undone,
             warnings,
+        }
+    }
+}
+
+/// What an event means beside the core.
+enum Noted {
+    Nothing,
+    /// A process was told of by its exec.
+    Executed {
+        key: ProcessKey,
+        exec_ns: u64,
+    },
+    /// A job sits in its group.
+    Placed {
+        key: ProcessKey,
+        at_ns: u64,
+    },
+    /// It does not, or has ended.
+    NotPlaced {
+        key: ProcessKey,
+    },
+}
+
+impl Noted {
+    fn of(event: &Event) -> Self {
+        match event {
+            Event::Appeared(facts) if facts.found == Found::Exec => Self::Executed {
+                key: facts.key,
+                exec_ns: facts.started_ns,
+            },
+            Event::Placed { key, placement } if !placement.groups.is_empty() => Self::Placed {
+                key: *key,
+                at_ns: placement.at_ns,
+            },
+            Event::Placed { key, .. } | Event::PlaceFailed { key, .. } | Event::Retired { key, .. } => {
+                Self::NotPlaced { key: *key }
+            }
+            _ => Self::Nothing,
         }
     }
 }
@@ -223,7 +319,7 @@ mod tests {
     use super::*;
     use crate::core::CoreSettings;
     use crate::core::event::{ExitFacts, GroupUsage, KernelUsage, PlaceOrder, Whereabouts, Whom};
-    use crate::core::facts::{Found, ProcessFacts};
+    use crate::core::facts::ProcessFacts;
     use crate::core::pressure::{ClassOutcome, Resource, Share, Watch};
     use crate::core::rule::RuleSet;
 

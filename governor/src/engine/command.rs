@@ -14,7 +14,6 @@ use crate::host::systemd::ScopeAnswer;
 
 use super::brain::placed;
 use super::handle::{Command, Reply};
-use super::intake::kernel_usage;
 use super::{Worker, clock};
 
 impl Worker {
@@ -35,6 +34,9 @@ impl Worker {
             Command::Release(request, peer, reply) => answer(reply, self.release(&request, peer)),
             Command::ReplaceRules(rules) => {
                 self.set_gate_rules(&rules);
+                if let Some(instruments) = &self.brain.outbox.instruments {
+                    instruments.allow(rules.classes());
+                }
                 self.brain.feed(now, Event::RulesReplaced(*rules));
             }
             Command::ReplacePolicy(order) => self.set_policy(*order),
@@ -119,7 +121,7 @@ impl Worker {
                     *key,
                     Live {
                         processes: record.live,
-                        usage: kernel_usage(record),
+                        usage: kernel.usage(record),
                     },
                 )
             })
@@ -275,22 +277,24 @@ impl Worker {
         }
         counters.insert("undecodable".to_owned(), self.intake.undecodable);
         counters.insert("arguments_unspooled".to_owned(), kernel.unspooled());
+        counters.insert("vanished".to_owned(), kernel.vanished());
         counters.insert("resyncs".to_owned(), self.intake.resyncs);
         counters.insert("events_dropped".to_owned(), self.brain.outbox.events_dropped);
         counters.insert("saves_failed".to_owned(), self.brain.outbox.saves_failed);
+        counters.insert("limits_unwatched".to_owned(), self.limits.unwatched);
         counters.extend(core.counters());
         let policy = self.policy_status();
         Status {
             pid: std::process::id(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            tier: "kernel".to_owned(),
-            tier_reason: None,
+            tier: kernel.tier().name().to_owned(),
+            tier_reason: self.tier_reason.clone(),
             names: core.names(),
             wide: core.wide(),
             rules: core.rule_count(),
             jobs: core.live(),
             hierarchies: self.brain.host.hierarchies(),
-            off: kernel.off().iter().chain(&self.off).cloned().collect(),
+            off: kernel.off().into_iter().chain(self.off.iter().cloned()).collect(),
             counters,
             policy,
             fast_placement: self.fast.get().map(|outcome| PolicyLine {

@@ -8,10 +8,11 @@ use std::collections::HashMap;
 use ffrtmp_abi::decode::{self, Entry, Exec};
 use ffrtmp_abi::{Counter, ExitEvent, MoveEvent, ProcessKey, Record, flag, state};
 
-use crate::core::event::{Event, ExitFacts, ForeignMove, KernelUsage, Killer};
+use crate::core::event::{Event, ExitFacts, ForeignMove, Killer};
 use crate::core::facts::{Found, ProcessFacts};
 use crate::core::redact::harmless;
 use crate::host::procfs;
+use crate::host::source::Source;
 
 use super::{BATCH, Worker, clock};
 
@@ -70,6 +71,10 @@ impl Worker {
     pub(super) fn on_ring(&mut self) -> usize {
         let taken = self.take_batch();
         self.answer_losses();
+        if self.brain.host.kernel.take_pass_due() {
+            self.close_over_children();
+            self.scan();
+        }
         taken
     }
 
@@ -209,7 +214,8 @@ impl Worker {
             return;
         }
         let now = clock::boot_ns();
-        let exit = exit_facts(&record);
+        let exit = exit_facts(&self.brain.host.kernel, key, &record);
+        let usage = exit.usage;
         self.brain.feed(
             now,
             Event::Exited {
@@ -219,14 +225,7 @@ impl Worker {
             },
         );
         if record.live == 0 {
-            self.brain.feed(
-                now,
-                Event::Drained {
-                    key,
-                    usage: kernel_usage(&record),
-                    at_ns,
-                },
-            );
+            self.brain.feed(now, Event::Drained { key, usage, at_ns });
         }
     }
 
@@ -285,11 +284,15 @@ impl Worker {
                 self.on_exit(key, record.exit_ns);
             }
         }
+        self.close_over_children();
+        self.scan();
+        entries
+    }
+
+    fn close_over_children(&mut self) {
         if let Err(error) = self.brain.host.kernel.close_over_children() {
             tracing::warn!(%error, "children of jobs could not be looked for");
         }
-        self.scan();
-        entries
     }
 
     /// Losses that an earlier governor has seen, or that this start answers anyway.
@@ -351,7 +354,8 @@ impl Worker {
 }
 
 /// How a first process ended, from its record.
-pub(super) fn exit_facts(record: &Record) -> ExitFacts {
+pub(super) fn exit_facts(source: &Source, key: ProcessKey, record: &Record) -> ExitFacts {
+    let (status, unobserved) = source.status(key, record);
     let killer = (record.flags & flag::KILLER != 0).then(|| Killer {
         signal: record.kill_signal,
         pid: record.kill_pid,
@@ -361,24 +365,10 @@ pub(super) fn exit_facts(record: &Record) -> ExitFacts {
     });
     ExitFacts {
         at_ns: record.exit_ns,
-        status: Some(record.exit_code as i32),
-        unobserved: None,
+        status,
+        unobserved,
         oom: record.flags & flag::OOM != 0,
         killer,
-        usage: kernel_usage(record),
-    }
-}
-
-/// The sums of a record.
-pub(super) fn kernel_usage(record: &Record) -> KernelUsage {
-    KernelUsage {
-        run_ns: Some(record.run_ns),
-        utime_ns: Some(record.utime_ns),
-        stime_ns: Some(record.stime_ns),
-        read_bytes: Some(record.read_bytes),
-        write_bytes: Some(record.write_bytes.saturating_sub(record.cancelled_bytes)),
-        nvcsw: Some(record.nvcsw),
-        nivcsw: Some(record.nivcsw),
-        processes: Some(record.processes),
+        usage: source.usage(record),
     }
 }

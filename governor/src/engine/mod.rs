@@ -8,8 +8,10 @@ pub mod brain;
 pub mod clock;
 mod command;
 mod gate;
+mod groups;
 pub mod handle;
 mod intake;
+mod limit;
 mod policy;
 mod scan;
 mod scopes;
@@ -28,7 +30,7 @@ use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFl
 
 use ffrtmp_abi::ProcessKey;
 
-use crate::control::types::{JobView, RequestError};
+use crate::control::types::{JobEvent, JobView, RequestError};
 use crate::core::event::{Effect, Event};
 use crate::core::redact::Redactor;
 use crate::core::rule::RuleSet;
@@ -36,14 +38,16 @@ use crate::core::{CoreSettings, Governor};
 use crate::host::cgroup::{CgroupError, TreeOptions};
 use crate::host::fast;
 use crate::host::gate::{Gate, GateOptions};
-use crate::host::kernel::{Kernel, KernelError, KernelOptions};
+use crate::host::kernel::KernelOptions;
 use crate::host::linux::LinuxHost;
 use crate::host::policy::Ceilings;
 use crate::host::process::Pinned;
 use crate::host::realtime;
+use crate::host::source::{Source, SourceError, SourceOptions};
 use crate::host::spares::Spares;
 use crate::host::systemd;
 use crate::ledger::LedgerHealth;
+use crate::metrics::Instruments;
 
 pub use handle::{AskSaved, Command, EngineHandle, SaveOrder, SaveQueue, Saved};
 pub use policy::PolicyOrder;
@@ -60,6 +64,8 @@ pub struct EngineOptions {
     pub redactor: Redactor,
     /// How the kernel programs are loaded.
     pub kernel: KernelOptions,
+    /// Which tiers may be used.
+    pub source: SourceOptions,
     /// Where groups are made.
     pub tree: TreeOptions,
     /// How often a placement that failed is tried again; `None` is [`CoreSettings::PLACEMENT_RETRIES`].
@@ -75,6 +81,10 @@ pub struct EngineOptions {
     pub policy: PolicyOrder,
     /// Where the files written above the jobs are noted; `None` notes nothing.
     pub ceilings: Option<std::path::PathBuf>,
+    /// What is counted by class.
+    pub instruments: Option<Arc<Instruments>>,
+    /// Those who hear every event, those of the start included.
+    pub listeners: Vec<tokio::sync::mpsc::Sender<JobEvent>>,
     /// What came of fast placement, once it is known.
     pub fast: Arc<OnceLock<fast::Outcome>>,
     /// The exec gate; `None` where rules that want it act right after the exec.
@@ -90,9 +100,9 @@ pub struct EngineOptions {
 /// Why the engine does not run.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
-    /// The kernel programs do not run.
+    /// Nothing tells of processes.
     #[error("start the kernel programs")]
-    Kernel(#[from] KernelError),
+    Source(#[from] SourceError),
     /// The cgroup hierarchies could not be read.
     #[error("find the control group hierarchies")]
     Cgroup(#[from] CgroupError),
@@ -129,21 +139,29 @@ impl Engine {
         options: EngineOptions,
         ledger: impl FnOnce(EngineHandle) -> SaveQueue,
     ) -> Result<Self, EngineError> {
-        let kernel = Kernel::load(&options.kernel)?;
+        let (source, tier_reason) = Source::choose(&options.kernel, &options.source)?;
+        source.warn(tier_reason.as_deref());
         let (sender, commands) = sync_channel(COMMANDS);
         let wake = Arc::new(OwnedFd::from(
             EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)
                 .map_err(std::io::Error::from)?,
         ));
         let handle = EngineHandle::new(sender, Arc::clone(&wake));
-        let outbox = Outbox::new(ledger(handle.clone()));
+        let mut outbox = Outbox::new(ledger(handle.clone()));
+        if let Some(instruments) = &options.instruments {
+            instruments.allow(options.rules.classes());
+        }
+        outbox.instruments = options.instruments;
+        for listener in options.listeners {
+            outbox.subscribe(listener);
+        }
         let mut core = Governor::new(CoreSettings {
             redactor: options.redactor,
             placement_retries: options
                 .placement_retries
                 .unwrap_or(CoreSettings::PLACEMENT_RETRIES),
             no_scopes: systemd::absent(),
-            ..CoreSettings::new("kernel", clock::boot_time())
+            ..CoreSettings::new(source.tier().name(), clock::boot_time())
         });
         let mut first = Vec::new();
         let rules = options.rules.clone();
@@ -151,11 +169,12 @@ impl Engine {
         let ceilings = options.ceilings.map_or_else(Ceilings::default, Ceilings::open);
         let scopes = scopes::start(handle.clone())?;
         let spares = Spares::start(options.spares)?;
-        let mut host = LinuxHost::new(kernel, options.tree, options.discover, ceilings, scopes, spares)?;
+        let mut host = LinuxHost::new(source, options.tree, options.discover, ceilings, scopes, spares)?;
         host.gate = options.gate.map(Gate::new).transpose()?;
         let mut brain = Brain { core, host, outbox };
         brain.perform(first);
         let mut worker = Worker::new(brain, commands, wake, options.discover)?;
+        worker.tier_reason = tier_reason;
         worker.ledger = options.ledger;
         worker.restore(&options.restore);
         worker.resume(options.saved);
@@ -193,7 +212,10 @@ struct Worker {
     intake: intake::Intake,
     /// What does not work on this machine beyond the kernel programs' own list, with the reason.
     off: Vec<String>,
+    /// Why facts do not come from the best source there is.
+    tier_reason: Option<String>,
     policy: policy::PolicyState,
+    limits: limit::LimitWatch,
     /// How far the ledger has written; `None` where nobody tells.
     ledger: Option<LedgerHealth>,
     ledger_file: Option<std::path::PathBuf>,
@@ -239,7 +261,9 @@ impl Worker {
             watchdog: Watchdog::new(FIRST_PROCESS),
             intake: intake::Intake::new(discover),
             off: Vec::new(),
+            tier_reason: None,
             policy: policy::PolicyState::default(),
+            limits: limit::LimitWatch::default(),
             ledger: None,
             ledger_file: None,
             fast: Arc::default(),
@@ -263,7 +287,16 @@ impl Worker {
         let mut ready = [EpollEvent::empty(); 64];
         while self.stop.is_none() {
             self.arm_timer();
-            let count = match self.epoll.wait(&mut ready, EpollTimeout::NONE) {
+            let patience = if self.brain.outbox.limits.waits() {
+                EpollTimeout::ZERO
+            } else {
+                EpollTimeout::NONE
+            };
+            let count = match self.epoll.wait(&mut ready, patience) {
+                Ok(0) => {
+                    self.watch_limits_of_one();
+                    continue;
+                }
                 Ok(count) => count,
                 Err(nix::errno::Errno::EINTR) => continue,
                 Err(error) => {
@@ -285,6 +318,7 @@ impl Worker {
                 }
             }
             self.watch_groups();
+            self.forget_limits();
             self.watch_pressure();
             self.arm_gate_timer();
             if std::mem::take(&mut self.brain.outbox.sync_filter) {
@@ -342,19 +376,6 @@ impl Worker {
         }
     }
 
-    /// Waits for the groups whose last process is on its way out.
-    fn watch_groups(&mut self) {
-        for (key, events) in std::mem::take(&mut self.brain.outbox.retiring) {
-            let changed = EpollEvent::new(EpollFlags::EPOLLPRI, self.watchdog.next_token());
-            match self.epoll.add(&events, changed) {
-                Ok(()) => self.watchdog.add(Watched::Group(key, events)),
-                Err(error) => {
-                    tracing::warn!(%error, pid = key.pid, "cannot wait for the job's group to empty");
-                }
-            }
-        }
-    }
-
     fn on_watched(&mut self, token: u64, what: EpollFlags) {
         match self.watchdog.take(token) {
             Some(Watched::Process(process)) => {
@@ -369,23 +390,9 @@ impl Worker {
                 self.forget(&events);
                 self.watch_leftovers();
             }
+            Some(Watched::Limit(key, announcer)) => self.on_limit(token, key, announcer),
             Some(Watched::Pressure(rule, trigger)) => self.on_pressure(token, rule, trigger, what),
             None => {}
-        }
-    }
-
-    /// Removes what an earlier governor left and nobody needs, and waits for the rest to empty.
-    fn watch_leftovers(&mut self) {
-        // The others are looked at as well, and watched anew.
-        for events in self.watchdog.take_leftovers() {
-            self.forget(&events);
-        }
-        for events in self.brain.host.sweep_leftovers() {
-            let changed = EpollEvent::new(EpollFlags::EPOLLPRI, self.watchdog.next_token());
-            match self.epoll.add(&events, changed) {
-                Ok(()) => self.watchdog.add(Watched::Leftover(events)),
-                Err(error) => tracing::warn!(%error, "cannot wait for an earlier governor's group to empty"),
-            }
         }
     }
 

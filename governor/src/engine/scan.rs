@@ -8,10 +8,10 @@ use ffrtmp_abi::{ProcessKey, Record, TaskRow, decode, flag, state};
 use crate::control::types::JobView;
 use crate::core::event::{Event, ExitFacts, KernelUsage};
 use crate::core::facts::{Found, ProcessFacts};
-use crate::host::process::Pinned;
+use crate::host::process::{Pinned, same_start, tick_ns};
 use crate::host::procfs;
 
-use super::intake::{exit_facts, kernel_usage};
+use super::intake::exit_facts;
 use super::{Saved, Worker, clock};
 
 impl Worker {
@@ -102,7 +102,9 @@ impl Worker {
             return Ok(false);
         }
         kernel.close_over_children().map_err(|error| error.to_string())?;
-        self.watch_process(pinned);
+        if self.brain.host.kernel.needs_watch() {
+            self.watch_process(pinned);
+        }
         Ok(true)
     }
 
@@ -112,18 +114,23 @@ impl Worker {
         if jobs.is_empty() {
             return;
         }
+        for job in jobs {
+            self.brain.host.kernel.recognise(job.key.0);
+        }
         let rows = self.brain.host.kernel.all_tasks().unwrap_or_default();
         for job in jobs {
             let key = job.key.0;
-            let row = rows.iter().find(|row| row.key == key);
+            let same = |row: &&TaskRow| row.key.pid == key.pid && same_start(key, row.key.start / tick_ns());
+            let row = rows.iter().find(same).map(|row| TaskRow { key, ..*row });
             // A pinned record says more than the process that may have ended since.
             let followed = self.brain.host.kernel.record(key).is_some()
-                || row.is_some_and(|row| self.admit(row, 0).is_ok());
+                || row.is_some_and(|row| self.admit(&row, 0).is_ok());
             self.brain.host.restore(job);
             let now = clock::boot_ns();
             let mut effects = Vec::new();
             self.brain.core.restore(now, job, &mut effects);
             self.brain.perform(effects);
+            self.brain.outbox.limits.watch(key);
             if !followed {
                 self.brain.feed(
                     now,
@@ -196,14 +203,15 @@ impl Worker {
             at_ns: now,
             status,
             unobserved,
-            ..exit_facts(record)
+            ..exit_facts(&self.brain.host.kernel, key, record)
         };
+        let usage = exit.usage;
         self.brain.feed(now, Event::Exited { key, exit, live: 0 });
         self.brain.feed(
             now,
             Event::Drained {
                 key,
-                usage: kernel_usage(record),
+                usage,
                 at_ns: now,
             },
         );

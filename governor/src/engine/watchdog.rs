@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use ffrtmp_abi::ProcessKey;
 
 use crate::core::pressure::PressureRule;
+use crate::host::cgroup::Announcer;
 use crate::host::pressure::Trigger;
 use crate::host::process::Pinned;
 
@@ -20,6 +21,8 @@ pub(super) enum Watched {
     Group(ProcessKey, std::fs::File),
     /// `cgroup.events` of a group that an earlier governor left and no job claims.
     Leftover(std::fs::File),
+    /// A limit of a job that the kernel announces when it is reached.
+    Limit(ProcessKey, Announcer),
     /// A stall the kernel is to announce, for this rule.
     Pressure(Box<PressureRule>, Trigger),
 }
@@ -58,7 +61,7 @@ impl Watchdog {
             .extract_if(|_, watched| matches!(watched, Watched::Leftover(_)));
         let file = |(_, watched)| match watched {
             Watched::Leftover(events) => Some(events),
-            Watched::Process(_) | Watched::Group(..) | Watched::Pressure(..) => None,
+            Watched::Process(_) | Watched::Group(..) | Watched::Limit(..) | Watched::Pressure(..) => None,
         };
         leftovers.filter_map(file).collect()
     }

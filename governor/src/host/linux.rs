@@ -13,14 +13,14 @@ use std::collections::HashMap;
 use ffrtmp_abi::ProcessKey;
 use ffrtmp_api::Limits;
 
-use super::cgroup::{CgroupError, Group, Leftover, Tree, TreeOptions};
+use super::cgroup::{Announcer, CgroupError, Group, Leftover, Tree, TreeOptions};
 use super::file::chain;
 use super::gate::Gate;
-use super::kernel::Kernel;
 use super::leaving::still_leaving;
 use super::policy::Ceilings;
 use super::process::Pinned;
 use super::scope::Pending;
+use super::source::Source;
 use super::spares::Spares;
 use super::systemd::Scopes;
 use super::{Host, NotPlaced, Retire};
@@ -45,8 +45,8 @@ pub(super) struct Placed {
 /// This machine.
 #[derive(Debug)]
 pub struct LinuxHost {
-    /// The kernel programs.
-    pub kernel: Kernel,
+    /// Who tells of processes.
+    pub kernel: Source,
     pub(crate) tree: Tree,
     pub(super) placed: HashMap<ProcessKey, Placed>,
     /// Who asks systemd for scopes, where systemd runs.
@@ -68,7 +68,7 @@ pub struct LinuxHost {
 impl LinuxHost {
     /// Looks at the hierarchies and removes what a dead governor left empty.
     pub fn new(
-        kernel: Kernel,
+        kernel: Source,
         options: TreeOptions,
         daemon: bool,
         ceilings: Ceilings,
@@ -307,6 +307,17 @@ impl Host for LinuxHost {
             gate.refill(&self.tree);
         }
         outcome
+    }
+
+    fn announcers(&mut self, key: ProcessKey) -> (Vec<Announcer>, u64) {
+        match self.placed.get(&key) {
+            Some(Placed {
+                group: Some(group),
+                asked,
+                ..
+            }) => self.tree.announcers(group, asked),
+            _ => (Vec::new(), 0),
+        }
     }
 
     fn drop_record(&mut self, key: ProcessKey) {

@@ -7,14 +7,17 @@ use ffrtmp_abi::ProcessKey;
 
 use ffrtmp_api::Limits;
 
+use self::cgroup::Announcer;
 use crate::core::event::{GroupUsage, PlaceOrder, Placement, Whereabouts, Whom};
 use crate::core::pressure::ClassOutcome;
 
+mod alias;
 pub mod cgroup;
 mod container;
 pub mod descend;
 pub mod fast;
 pub mod file;
+pub mod follow;
 pub mod gate;
 pub mod kernel;
 mod leaving;
@@ -26,6 +29,7 @@ pub mod process;
 pub mod procfs;
 pub mod realtime;
 mod scope;
+pub mod source;
 pub mod spares;
 pub mod spawn;
 pub mod systemd;
@@ -75,6 +79,11 @@ pub trait Host {
 
     /// Writes the limits of a class as a whole; none gives back what was written before.
     fn limit_class(&mut self, class: &str, limits: &Limits) -> ClassOutcome;
+
+    /// What announces that a placed job runs into its limits; the figure counts what could not be opened.
+    fn announcers(&mut self, _key: ProcessKey) -> (Vec<Announcer>, u64) {
+        (Vec::new(), 0)
+    }
 
     /// Drops what the kernel keeps of a process: nobody wants it, or its record is on disk.
     fn drop_record(&mut self, key: ProcessKey);

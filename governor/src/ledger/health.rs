@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -32,6 +33,8 @@ pub struct LedgerSnapshot {
     pub state: LedgerState,
     /// Records that wait to be written.
     pub backlog: u64,
+    /// How long the oldest of them has waited; zero while none does.
+    pub lag: Duration,
     /// Attempts to write that failed since the start.
     pub failures: u64,
     /// Closed records written since the start, by exit reason. Each job counts once.
@@ -46,6 +49,8 @@ pub struct LedgerHealth(Arc<Inner>);
 struct Inner {
     state: Mutex<LedgerState>,
     backlog: AtomicU64,
+    /// Since when the oldest unwritten record waits.
+    oldest: Mutex<Option<Instant>>,
     failures: AtomicU64,
     written: AtomicU64,
     closed: Mutex<BTreeMap<String, u64>>,
@@ -67,6 +72,12 @@ impl LedgerHealth {
         LedgerSnapshot {
             state: self.state(),
             backlog: self.0.backlog.load(Ordering::Relaxed),
+            lag: self
+                .0
+                .oldest
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .map_or(Duration::ZERO, |since| since.elapsed()),
             failures: self.0.failures.load(Ordering::Relaxed),
             closed: closed.clone(),
         }
@@ -102,8 +113,10 @@ impl LedgerHealth {
         self.0.written.store(orders, Ordering::Release);
     }
 
-    pub(super) fn set_backlog(&self, records: usize) {
+    /// How many records wait, and since when the oldest does.
+    pub(super) fn set_backlog(&self, records: usize, oldest: Option<Instant>) {
         self.0.backlog.store(records as u64, Ordering::Relaxed);
+        *self.0.oldest.lock().unwrap_or_else(PoisonError::into_inner) = oldest;
     }
 
     pub(super) fn count_closed(&self, reason: &str) {
@@ -119,6 +132,17 @@ impl LedgerHealth {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_lag_is_the_age_of_the_oldest_record_and_zero_without_one() {
+        let health = LedgerHealth::default();
+        assert_eq!(health.snapshot().lag, Duration::ZERO);
+        let since = Instant::now().checked_sub(Duration::from_secs(90)).unwrap();
+        health.set_backlog(2, Some(since));
+        assert!(health.snapshot().lag >= Duration::from_secs(90));
+        health.set_backlog(0, None);
+        assert_eq!(health.snapshot().lag, Duration::ZERO);
+    }
 
     #[test]
     fn the_start_of_a_bad_time_is_kept_until_it_ends() {

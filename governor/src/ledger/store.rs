@@ -8,6 +8,7 @@ use rusqlite::{CachedStatement, Connection, OptionalExtension, Transaction, Tran
 use super::Retention;
 use crate::control::types::{JobKey, JobView};
 use crate::engine::handle::SaveOrder;
+use crate::host::process::tick_ns;
 
 /// What became of one record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,14 +20,13 @@ pub(super) enum Written {
 }
 
 /// Writes a batch in one transaction. Saving the same record twice leaves what the first time left.
-pub(super) fn save(
+pub(super) fn save<'a>(
     connection: &mut Connection,
     boot_id: &str,
-    orders: &[SaveOrder],
+    orders: impl Iterator<Item = &'a SaveOrder>,
 ) -> rusqlite::Result<Vec<Written>> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let written = orders
-        .iter()
         .map(|order| save_one(&transaction, boot_id, order))
         .collect::<rusqlite::Result<Vec<_>>>()?;
     transaction.commit()?;
@@ -285,17 +285,20 @@ pub(super) fn read(connection: &Connection, which: Which<'_>, limit: u32) -> rus
     Ok(parsed.collect())
 }
 
-/// Which of these keys have a closed record.
+/// Which of these keys have a closed record. A governor below the kernel tier wrote start times floored to clock ticks.
 pub(super) fn closed_among(
     connection: &Connection,
     boot_id: &str,
     keys: &[ProcessKey],
 ) -> rusqlite::Result<Vec<ProcessKey>> {
-    let mut statement = connection
-        .prepare("SELECT 1 FROM jobs WHERE boot_id = ?1 AND pid = ?2 AND start_ns = ?3 AND closed = 1")?;
+    let mut statement = connection.prepare(
+        "SELECT 1 FROM jobs WHERE boot_id = ?1 AND pid = ?2 AND start_ns IN (?3, ?4) AND closed = 1",
+    )?;
+    let tick_ns = tick_ns();
     let mut closed = Vec::new();
     for key in keys {
-        if statement.exists(params![boot_id, key.pid, integer(key.start)])? {
+        let floored = key.start / tick_ns * tick_ns;
+        if statement.exists(params![boot_id, key.pid, integer(key.start), integer(floored)])? {
             closed.push(*key);
         }
     }

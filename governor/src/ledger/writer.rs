@@ -40,13 +40,23 @@ impl Pause {
     }
 }
 
+/// A record that is not on disk.
+#[derive(Debug)]
+struct Waiting {
+    order: SaveOrder,
+    /// When the job's first unwritten record came.
+    since: Instant,
+}
+
 pub(super) struct Writer<A> {
     pub(super) database: Database,
     health: LedgerHealth,
     retention: Retention,
     acknowledge: A,
     /// One entry a job, the latest: bounded by the records the kernel's map holds.
-    backlog: BTreeMap<JobKey, SaveOrder>,
+    backlog: BTreeMap<JobKey, Waiting>,
+    /// Since when the oldest of them waits.
+    oldest: Option<Instant>,
     unacknowledged: Vec<JobKey>,
     write_pause: Option<Pause>,
     ack_pause: Option<Pause>,
@@ -68,6 +78,7 @@ impl<A: FnMut(&[JobKey]) -> bool> Writer<A> {
             retention,
             acknowledge,
             backlog: BTreeMap::new(),
+            oldest: None,
             unacknowledged: Vec::new(),
             write_pause: None,
             ack_pause: None,
@@ -100,11 +111,14 @@ impl<A: FnMut(&[JobKey]) -> bool> Writer<A> {
     pub(super) fn absorb(&mut self, order: SaveOrder) {
         let key = order.job.key;
         self.absorbed += 1;
-        if !order.closed && self.backlog.get(&key).is_some_and(|known| known.closed) {
+        let known = self.backlog.get(&key);
+        if !order.closed && known.is_some_and(|known| known.order.closed) {
             return;
         }
-        self.backlog.insert(key, order);
-        self.health.set_backlog(self.backlog.len());
+        let since = known.map_or_else(Instant::now, |known| known.since);
+        self.oldest = self.oldest.or(Some(since));
+        self.backlog.insert(key, Waiting { order, since });
+        self.health.set_backlog(self.backlog.len(), self.oldest);
     }
 
     /// Writes and acknowledges whatever is due.
@@ -139,34 +153,39 @@ impl<A: FnMut(&[JobKey]) -> bool> Writer<A> {
     fn write_batch(&mut self, now: Instant) {
         let mut batch = Vec::with_capacity(self.backlog.len().min(BATCH));
         while batch.len() < BATCH
-            && let Some((_, order)) = self.backlog.pop_first()
+            && let Some((_, waiting)) = self.backlog.pop_first()
         {
-            batch.push(order);
+            batch.push(waiting);
         }
         match self.commit(&batch) {
-            Ok(written) => self.committed(&batch, &written),
+            Ok(written) => {
+                self.committed(&batch, &written);
+                self.oldest = self.backlog.values().map(|waiting| waiting.since).min();
+            }
             Err(trouble) => {
                 // Nothing was committed, so all of it waits on.
                 self.backlog
-                    .extend(batch.into_iter().map(|order| (order.job.key, order)));
+                    .extend(batch.into_iter().map(|waiting| (waiting.order.job.key, waiting)));
                 self.failed(now, trouble);
             }
         }
-        self.health.set_backlog(self.backlog.len());
+        self.health.set_backlog(self.backlog.len(), self.oldest);
     }
 
-    fn commit(&mut self, batch: &[SaveOrder]) -> Result<Vec<Written>, Trouble> {
+    fn commit(&mut self, batch: &[Waiting]) -> Result<Vec<Written>, Trouble> {
         let boot_id = self.database.boot_id.clone();
         let connection = self.database.connect()?;
-        Ok(store::save(connection, &boot_id, batch)?)
+        let orders = batch.iter().map(|waiting| &waiting.order);
+        Ok(store::save(connection, &boot_id, orders)?)
     }
 
-    fn committed(&mut self, batch: &[SaveOrder], written: &[Written]) {
+    fn committed(&mut self, batch: &[Waiting], written: &[Written]) {
         self.write_pause = None;
         if let Some(since) = self.health.recover() {
             tracing::info!(%since, "ledger {} can write again; nothing was lost", self.database.place);
         }
-        for (order, written) in batch.iter().zip(written).filter(|(order, _)| order.closed) {
+        let orders = batch.iter().map(|waiting| &waiting.order);
+        for (order, written) in orders.zip(written).filter(|(order, _)| order.closed) {
             self.unacknowledged.push(order.job.key);
             if *written == Written::Stored {
                 let report = &order.job.report;

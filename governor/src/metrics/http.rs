@@ -13,10 +13,12 @@ use axum::{Json, Router};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
+use super::instruments::Instruments;
 use super::render::{Figures, render};
 use crate::control::types::Status;
 use crate::engine::handle::EngineHandle;
 use crate::ledger::{LedgerHealth, LedgerState};
+use crate::webhook::WebhookStats;
 
 /// How long a scrape waits for the engine, which answers in microseconds. Below the 10 s that Prometheus waits.
 const ENGINE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -29,6 +31,10 @@ pub struct MetricsSource {
     started: Instant,
     /// Set while the daemon only observes because it crashed too often.
     fallback: Arc<AtomicBool>,
+    /// What the engine counts by class.
+    pub instruments: Option<Arc<Instruments>>,
+    /// What became of the webhook's events.
+    pub webhook: Option<WebhookStats>,
 }
 
 impl MetricsSource {
@@ -39,6 +45,8 @@ impl MetricsSource {
             ledger,
             started: Instant::now(),
             fallback,
+            instruments: None,
+            webhook: None,
         }
     }
 
@@ -77,6 +85,11 @@ async fn metrics(State(source): State<Arc<MetricsSource>>) -> Response {
         status: source.status().await,
         ledger: source.ledger.snapshot(),
         observe_fallback: source.fallback.load(Ordering::Relaxed),
+        webhook: source.webhook.as_ref().map(WebhookStats::snapshot),
+        lasting: source
+            .instruments
+            .as_ref()
+            .map_or_else(Vec::new, |instruments| instruments.gather()),
         uptime_sec: source.started.elapsed().as_secs_f64(),
     };
     match render(&figures) {
@@ -149,6 +162,7 @@ mod tests {
     }
 
     async fn ask(world: &World, path: &str) -> (u16, String) {
+        crate::tls::use_ring();
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
         let answer = client.get(format!("{}{path}", world.base)).send().await.unwrap();
         (answer.status().as_u16(), answer.text().await.unwrap())

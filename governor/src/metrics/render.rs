@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use prometheus::proto::MetricFamily;
 use prometheus::{Encoder, Gauge, IntCounter, IntGauge, Opts, Registry, TextEncoder};
 
 use super::gate;
 use crate::control::types::Status;
 use crate::ledger::{LedgerSnapshot, LedgerState};
+use crate::webhook::WebhookSnapshot;
 
 /// The engine's counter behind `ffrtmp_worker_discovered_processes_total`.
 const DISCOVERED: &str = "discovered";
@@ -27,6 +29,15 @@ const EXIT_REASONS: [&str; 10] = [
     "unobserved",
     "none",
 ];
+/// Counter of the engine that the exec gate feeds.
+const GATE_TIMEOUTS: &str = "gate_timeouts";
+/// Values of label `what` of the losses, and the engine's counters behind them.
+const LOSSES: [(&str, &str); 4] = [
+    ("ring", "kernel_dropped"),
+    ("record", "kernel_refused"),
+    ("child", "kernel_child_lost"),
+    ("subscriber", "events_dropped"),
+];
 const TIERS: [&str; 3] = ["kernel", "connector", "scan"];
 
 /// What a scrape shows.
@@ -38,6 +49,10 @@ pub struct Figures {
     pub ledger: LedgerSnapshot,
     /// Whether the daemon only observes because it crashed too often.
     pub observe_fallback: bool,
+    /// The webhook's figures; `None` without one.
+    pub webhook: Option<WebhookSnapshot>,
+    /// Counters and histograms that last.
+    pub lasting: Vec<MetricFamily>,
     /// Seconds since the daemon started.
     pub uptime_sec: f64,
 }
@@ -69,8 +84,13 @@ pub fn render(figures: &Figures) -> Result<String, prometheus::Error> {
         gate::render(&registry, status.gate.as_ref())?;
     }
     ledger(&registry, &figures.ledger)?;
+    if let Some(snapshot) = &figures.webhook {
+        webhook(&registry, snapshot)?;
+    }
+    let mut families = registry.gather();
+    families.extend_from_slice(&figures.lasting);
     let mut text = Vec::new();
-    TextEncoder::new().encode(&registry.gather(), &mut text)?;
+    TextEncoder::new().encode(&families, &mut text)?;
     Ok(String::from_utf8_lossy(&text).into_owned())
 }
 
@@ -116,6 +136,7 @@ fn engine(registry: &Registry, status: &Status) -> Result<(), prometheus::Error>
             Opts::new("ffrtmp_governor_tier", "1 for the source of facts in use").const_label("tier", tier);
         labelled_gauge(registry, opts, i64::from(status.tier == tier))?;
     }
+    losses(registry, &status.counters)?;
     for (name, value) in names(&status.counters) {
         if let Some(state) = name.strip_prefix(JOBS_IN) {
             let opts = Opts::new("ffrtmp_governor_jobs", "Jobs by state").const_label("state", state);
@@ -130,6 +151,49 @@ fn engine(registry: &Registry, status: &Status) -> Result<(), prometheus::Error>
         )?;
     }
     Ok(())
+}
+
+/// What was not told, and how often the truth was read for it. The gate's own counter is absent where there is no gate,
+/// which then has let nothing time out.
+fn losses(registry: &Registry, counters: &BTreeMap<String, u64>) -> Result<(), prometheus::Error> {
+    let value = |name: &str| counters.get(name).copied().unwrap_or(0);
+    for (what, name) in LOSSES {
+        let help =
+            "Told to nobody: by the kernel's ring, its record map, its map of children, or to a subscriber";
+        let opts = Opts::new("ffrtmp_governor_lost_total", help).const_label("what", what);
+        counter(registry, opts, value(name))?;
+    }
+    let help = "Walks over the kernel's record map after a loss";
+    counter(
+        registry,
+        Opts::new("ffrtmp_governor_resynced_total", help),
+        value("resyncs"),
+    )?;
+    let help = "Execs that the gate let go undecided because its budget was spent";
+    let opts = Opts::new("ffrtmp_governor_gate_timeouts_total", help);
+    counter(registry, opts, value(GATE_TIMEOUTS))
+}
+
+fn webhook(registry: &Registry, webhook: &WebhookSnapshot) -> Result<(), prometheus::Error> {
+    for (outcome, value) in [
+        ("delivered", webhook.delivered),
+        ("refused", webhook.refused),
+        ("given_up", webhook.given_up),
+        ("dropped", webhook.dropped),
+    ] {
+        let help = "Events for the webhook by what became of them";
+        let opts = Opts::new("ffrtmp_governor_webhook_events_total", help).const_label("outcome", outcome);
+        counter(registry, opts, value)?;
+    }
+    let help = "Deliveries that failed and were tried again";
+    let opts = Opts::new("ffrtmp_governor_webhook_retries_total", help);
+    counter(registry, opts, webhook.retried)?;
+    gauge(
+        registry,
+        "ffrtmp_governor_webhook_queue",
+        "Events that wait for the webhook",
+        i64::try_from(webhook.queued).unwrap_or(i64::MAX),
+    )
 }
 
 /// The engine's counters under names that Prometheus takes; a prefix of their own keeps them apart from all others. Two that would read the same are added up.
@@ -158,6 +222,12 @@ fn ledger(registry: &Registry, ledger: &LedgerSnapshot) -> Result<(), prometheus
         "1 while records cannot be written to disk",
         i64::from(ledger.state != LedgerState::Ok),
     )?;
+    let lag = Gauge::new(
+        "ffrtmp_governor_ledger_lag_seconds",
+        "Age of the oldest record that waits to be written, 0 while none does",
+    )?;
+    lag.set(ledger.lag.as_secs_f64());
+    registry.register(Box::new(lag))?;
     gauge(
         registry,
         "ffrtmp_governor_ledger_backlog",
@@ -251,6 +321,12 @@ mod tests {
             status,
             ledger,
             observe_fallback: true,
+            webhook: Some(WebhookSnapshot {
+                dropped: 5,
+                queued: 2,
+                ..WebhookSnapshot::default()
+            }),
+            lasting: Vec::new(),
             uptime_sec: 1.5,
         };
         render(&figures).unwrap()
@@ -264,12 +340,15 @@ mod tests {
                 error: "full".to_owned(),
             },
             backlog: 4,
+            lag: std::time::Duration::from_millis(2_500),
             failures: 2,
             closed: BTreeMap::from([("oom".to_owned(), 6), ("made up".to_owned(), 1)]),
         };
         let counters = [
             ("discovered", 7),
             ("kernel seen", 11),
+            ("kernel_dropped", 3),
+            ("resyncs", 1),
             ("Odd/Name_total", 1),
             ("jobs_governed", 3),
         ];
@@ -289,6 +368,13 @@ mod tests {
             "ffrtmp_governor_features_off 1",
             "ffrtmp_governor_ledger_degraded 1",
             "ffrtmp_governor_ledger_backlog 4",
+            "ffrtmp_governor_ledger_lag_seconds 2.5",
+            "ffrtmp_governor_lost_total{what=\"ring\"} 3",
+            "ffrtmp_governor_lost_total{what=\"record\"} 0",
+            "ffrtmp_governor_resynced_total 1",
+            "ffrtmp_governor_gate_timeouts_total 0",
+            "ffrtmp_governor_webhook_events_total{outcome=\"dropped\"} 5",
+            "ffrtmp_governor_webhook_queue 2",
             "ffrtmp_governor_ledger_write_failures_total 2",
             "ffrtmp_governor_jobs_closed_total{exit_reason=\"oom\"} 6",
             "ffrtmp_governor_jobs_closed_total{exit_reason=\"success\"} 0",
@@ -327,6 +413,8 @@ mod tests {
             status: Some(status(&clashes)),
             ledger: LedgerSnapshot::default(),
             observe_fallback: false,
+            webhook: None,
+            lasting: Vec::new(),
             uptime_sec: 0.0,
         };
         assert!(render(&figures).is_ok());

@@ -109,6 +109,7 @@ pub enum AttemptReport {
     /// It moved on.
     Progressed {
         /// How far it is.
+        #[serde(deserialize_with = "crate::object")]
         progress: Progress,
     },
     /// It was never started and the node does not want it: full, or being drained.
@@ -119,6 +120,7 @@ pub enum AttemptReport {
     /// It is over.
     Finished {
         /// How.
+        #[serde(deserialize_with = "crate::object")]
         result: Box<AttemptResult>,
     },
 }
@@ -135,7 +137,7 @@ pub struct AttemptResult {
     #[serde(default)]
     pub error: Option<String>,
     /// The true reason of the process's end.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::optional_object")]
     pub exit: Option<ExitReason>,
     /// Status as a shell shows it.
     #[serde(default)]
@@ -147,10 +149,10 @@ pub struct AttemptResult {
     #[serde(default)]
     pub duration_sec: Option<f64>,
     /// What it used.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::object")]
     pub usage: Usage,
     /// Joules, where measured.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::optional_object")]
     pub energy: Option<Energy>,
     /// Where the output is.
     #[serde(default)]
@@ -237,6 +239,7 @@ pub struct Heartbeat {
     /// Every attempt the node has, whatever its phase. What is missing here the node does not have.
     pub held: Vec<HeldAttempt>,
     /// How busy the node is.
+    #[serde(deserialize_with = "crate::object")]
     pub load: NodeLoad,
 }
 
@@ -253,7 +256,7 @@ pub struct HeldAttempt {
     #[serde(default)]
     pub finished: bool,
     /// How far it is.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::object")]
     pub progress: Progress,
     /// True while its process is frozen.
     #[serde(default)]

@@ -18,6 +18,7 @@ pub enum ExitReason {
         /// Signal number.
         signal: u8,
         /// Who sent it, where that was seen.
+        #[serde(default, deserialize_with = "crate::optional_object")]
         sender: Option<Sender>,
     },
     /// Ended by the kernel's out-of-memory killer.

@@ -68,6 +68,22 @@ pub struct LimitsReport {
     pub applied: Vec<LimitOutcome>,
     /// Each one that is not, and everything else worth a warning.
     pub warnings: Vec<String>,
+    /// Each one that the job ran into, in the order in which that was told.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub breached: Vec<LimitBreach>,
+}
+
+/// A limit that a job ran into.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct LimitBreach {
+    /// Which limit, named as in [`Limits`]: `memory_max`, `pids_max` or `cpu_max`.
+    pub limit: String,
+    /// How often, as far as it is known by now: allocations held back at the limit, forks refused, periods in which the
+    /// CPU quota was used up.
+    pub times: u64,
+    /// Processes that the kernel killed for it; memory only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub killed: Option<u64>,
 }
 
 /// One limit after it was written.

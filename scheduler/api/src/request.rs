@@ -73,6 +73,7 @@ pub struct JobRequest {
 #[serde(deny_unknown_fields)]
 pub struct BatchRequest {
     /// The jobs, 1 to 1000.
+    #[serde(deserialize_with = "crate::objects")]
     pub jobs: Vec<JobRequest>,
 }
 

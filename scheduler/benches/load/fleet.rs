@@ -101,7 +101,7 @@ async fn dispatch(server: &Server, size: Size, arrivals: &Arrivals, naive: &Naiv
         "G6",
         format!("submission to the node that has it, {} waiting", size.waiters),
         format!(
-            "{}, {} missing; a poll every 3 s takes {faster:.0} times as long",
+            "{}, {} missing; a lone node that asks every 3 s waits {faster:.0} times as long",
             times.line(),
             all - got
         ),

@@ -4,8 +4,9 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use axum::body::Body;
 use axum::extract::{ConnectInfo, Request, State};
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::middleware::Next;
@@ -13,6 +14,7 @@ use axum::response::{IntoResponse, Response};
 use ffrtmp_api::ErrorCode;
 use http_body::Body as _;
 use jiff::Timestamp;
+use tokio_stream::StreamExt as _;
 use tracing::Instrument as _;
 
 use super::App;
@@ -26,6 +28,10 @@ use crate::security::scope::{Identity, Need};
 
 /// Name of the header with the request's number.
 const REQUEST_ID: &str = "x-request-id";
+/// How much of a refused request's body is taken in, bytes: more than a job or a report weighs.
+const DRAINED_BYTES: usize = 2 << 20;
+/// How long.
+const DRAINED_FOR: Duration = Duration::from_secs(2);
 /// Numbers of requests since the start.
 static REQUESTS: AtomicU64 = AtomicU64::new(0);
 
@@ -63,7 +69,10 @@ pub(super) async fn guard(State(door): State<Arc<Door>>, mut request: Request, n
             request.extensions_mut().insert(identity);
             next.run(request).instrument(span).await
         }
-        Err(refused) => refused.into_response(),
+        Err(refused) => {
+            drain(request.into_body()).await;
+            refused.into_response()
+        }
     };
     let status = answer.status().as_u16();
     if let Ok(value) = HeaderValue::from_str(&id) {
@@ -90,6 +99,22 @@ pub(super) async fn guard(State(door): State<Arc<Door>>, mut request: Request, n
         });
     }
     answer
+}
+
+/// Takes in, and throws away, the body of a request that is refused: a connection that is closed while its client still
+/// writes shows the client an error of the network instead of the answer. Whoever sends more, or is slow, sees just that.
+async fn drain(body: Body) {
+    let mut left = DRAINED_BYTES;
+    let mut pieces = body.into_data_stream();
+    let all = async {
+        while let Some(Ok(piece)) = pieces.next().await {
+            match left.checked_sub(piece.len()) {
+                Some(rest) => left = rest,
+                None => return,
+            }
+        }
+    };
+    let _slow = tokio::time::timeout(DRAINED_FOR, all).await;
 }
 
 /// Who is asking, charged and allowed.

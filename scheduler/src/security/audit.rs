@@ -13,12 +13,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::Serialize;
 
 use super::file::FileError;
 
+/// How long lines are gathered after some were written.
+const TOGETHER: Duration = Duration::from_millis(5);
 /// Lines that may wait. One is about 200 bytes.
 const WAITING_MAX: usize = 8192;
 
@@ -126,6 +129,8 @@ impl Writer {
             if let Err(error) = self.out.flush() {
                 tracing::error!(%error, "the audit log was not written");
             }
+            // A lone line was written at once; a flood of them is written together instead of waking this thread for each.
+            std::thread::sleep(TOGETHER);
         }
     }
 

@@ -52,6 +52,11 @@ impl ManualClock {
         self.boot_ms.fetch_add(ms, Ordering::SeqCst);
         self.wall_ms.fetch_add(ms as i64, Ordering::SeqCst);
     }
+
+    /// Sets the wall clock forth, or back; no time passes.
+    pub fn set_wall(&self, by_ms: i64) {
+        self.wall_ms.fetch_add(by_ms, Ordering::SeqCst);
+    }
 }
 
 impl Clock for ManualClock {

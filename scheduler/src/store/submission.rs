@@ -27,11 +27,15 @@ impl NewJob {
     /// Makes a submission ready. A request that cannot be meant becomes an item that is refused by name, so that the
     /// others of its batch are not. The same request gives the same digest; its key is no part of it.
     pub fn new(id: JobUuid, request: &JobRequest) -> Result<Self, StoreError> {
-        let bare = JobRequest {
-            idempotency_key: None,
-            ..request.clone()
-        };
-        let body = serde_json::to_string(&bare).step("serialise the submission")?;
+        let body = if request.idempotency_key.is_none() {
+            serde_json::to_string(request)
+        } else {
+            serde_json::to_string(&JobRequest {
+                idempotency_key: None,
+                ..request.clone()
+            })
+        }
+        .step("serialise the submission")?;
         Ok(Self {
             id,
             digest: Sha256::digest(&body).into(),

@@ -9,6 +9,7 @@
     reason = "a test fails by panicking; stories are closures"
 )]
 
+mod clocks;
 mod farm;
 mod fences;
 mod lists;

@@ -187,3 +187,19 @@ fn a_nearly_full_disk_refuses_submissions_and_lets_work_and_cancels_go_on() {
         assert!(matches!(taken[0], ItemOutcome::Created { .. }));
     });
 }
+
+#[test]
+fn a_flood_of_large_jobs_does_not_make_the_log_grow_with_it() {
+    run(async |farm| {
+        let ballast = "x".repeat(60_000);
+        let large = format!(r#"{{"scenario":"1080p-h264","parameters":{{"ballast":"{ballast}"}}}}"#);
+        let mut most = 0;
+        for _ in 0..40 {
+            let jobs = (0..100).map(|_| farm.new_job(&large)).collect();
+            farm.store.submit("tests".to_owned(), jobs).await.unwrap();
+            most = most.max(farm.store.health().await.unwrap().wal_bytes);
+        }
+        // 240 MB went through it.
+        assert!(most < 80 << 20, "the log had {} MiB", most >> 20);
+    });
+}

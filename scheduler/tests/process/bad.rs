@@ -131,6 +131,22 @@ async fn bodies_of_ten_mebibytes_are_refused_and_cost_the_next_caller_nothing() 
     server.stop();
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_may_not_is_told_so_however_large_the_body() {
+    let place = Place::new("");
+    let server = place.start();
+    for _ in 0..20 {
+        let body = vec![b'x'; 1 << 20];
+        let sent = server
+            .ask(Method::POST, "/nodes/someone/reports")
+            .body(body)
+            .send()
+            .await;
+        assert_eq!(sent.expect("an answer, not a closed connection").status(), 403);
+    }
+    server.stop();
+}
+
 async fn whoami(server: &Server, key: &str) -> (u16, Value) {
     let request = server.client.get(format!("{}/whoami", server.url));
     told(request.bearer_auth(key)).await

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, bail};
-use xshell::cmd;
+use serde_json::json;
+use xshell::{Shell, cmd};
 
 use super::Counts;
 use crate::workspace;
@@ -22,6 +23,12 @@ const KEY: &str = "a-master-key-of-the-operator";
 const NOT_JUDGED: &str = "positive_data_acceptance";
 /// Not asked: streams that end when the client does.
 const STREAMS: &str = "/events$";
+/// Asked by a node, with its certificate; anybody else gets 403 there.
+const NODE: &str = "api-node";
+/// Operations of nodes, by the document's names.
+const CALLS: [&str; 5] = ["heartbeat", "orders", "claim", "report", "renewCertificate"];
+/// Jobs that wait for the node, so that each claim is answered at once.
+const JOBS: usize = 1_000;
 
 /// The suite. `long` tries more of everything.
 pub(super) fn run(long: bool) -> Result<Counts> {
@@ -36,19 +43,90 @@ pub(super) fn run(long: bool) -> Result<Counts> {
         format!("{}/openapi.json", server.url),
         place.path().join("queue.d/ca.crt"),
     );
-    let header = format!("Authorization: Bearer {KEY}");
     let examples = if long { "100" } else { "8" };
     shell.change_dir(place.path());
     // The seed is named, so that a failure comes again; the long form looks elsewhere each time.
-    let seed = if long { vec![] } else { vec!["--seed", "1"] };
-    let ran = cmd!(
+    let seed: &[&str] = if long { &[] } else { &["--seed", "1"] };
+    let common = [
+        "--max-examples",
+        examples,
+        "--exclude-checks",
+        NOT_JUDGED,
+        "--exclude-path-regex",
+        STREAMS,
+        "--continue-on-failure",
+        "--suppress-health-check",
+        "all",
+    ];
+    let header = format!("Authorization: Bearer {KEY}");
+    let asked = cmd!(
         shell,
-        "{tool} run {url} -H {header} --tls-verify {ca} --phases coverage,fuzzing,stateful --max-examples {examples} --exclude-checks {NOT_JUDGED} --exclude-path-regex {STREAMS} --request-timeout 20 --continue-on-failure --suppress-health-check all {seed...}"
+        "{tool} run {url} -H {header} --tls-verify {ca} --phases coverage,fuzzing,stateful --request-timeout 20 {common...} {seed...}"
+    )
+    .quiet()
+    .run();
+    node(&shell, &server.url, &ca).context("letting a node join")?;
+    let calls: Vec<&str> = CALLS
+        .iter()
+        .flat_map(|call| ["--include-operation-id", *call])
+        .collect();
+    let called = cmd!(
+        shell,
+        "{tool} --config-file node.toml run {url} --request-cert node.crt --request-cert-key node.key --tls-verify {ca} --phases coverage,fuzzing --request-timeout 75 {calls...} {common...} {seed...}"
     )
     .quiet()
     .run();
     drop(server);
-    Ok(Counts::one(ran.is_ok()))
+    let mut counts = Counts::one(asked.is_ok());
+    counts += Counts::one(called.is_ok());
+    Ok(counts)
+}
+
+/// Lets a node join with a certificate, and gives it enough to do: `node.crt`, `node.key` and the settings `node.toml`.
+fn node(shell: &Shell, url: &str, ca: &Path) -> Result<()> {
+    let subject = format!("/CN={NODE}");
+    cmd!(
+        shell,
+        "openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -keyout node.key -out node.csr -subj {subject}"
+    )
+    .quiet()
+    .ignore_stderr()
+    .run()
+    .context("making a certificate request (Debian's openssl)")?;
+    let post = |path: &str, body: serde_json::Value| -> Result<serde_json::Value> {
+        let (url, header) = (format!("{url}{path}"), format!("Authorization: Bearer {KEY}"));
+        let answer = cmd!(
+            shell,
+            "curl --silent --show-error --fail --cacert {ca} -H {header} --data @- {url}"
+        )
+        .quiet()
+        .stdin(body.to_string())
+        .read()
+        .with_context(|| format!("posting to {path}"))?;
+        serde_json::from_str(&answer).with_context(|| format!("reading the answer of {path}"))
+    };
+    let request = shell
+        .read_file("node.csr")
+        .context("reading the certificate request")?;
+    let joined = post(
+        "/nodes/register",
+        json!({"node_id": NODE, "address": NODE, "slots": 4096, "certificate_request": request}),
+    )?;
+    let certificate = joined["certificate"]
+        .as_str()
+        .context("the node got no certificate")?;
+    shell
+        .write_file("node.crt", certificate)
+        .context("writing the certificate")?;
+    post(
+        "/jobs/batch",
+        json!({"jobs": vec![json!({"scenario": "1080p-h264"}); JOBS]}),
+    )?;
+    // The node is the one in the path, and no call waits for what does not come.
+    let settings = format!("[parameters]\n\"path.id\" = \"{NODE}\"\n\"query.wait_sec\" = 0\n");
+    shell
+        .write_file("node.toml", settings)
+        .context("writing the settings")
 }
 
 fn tool() -> Result<PathBuf> {

@@ -242,6 +242,8 @@ fn with(arguments: &[&str]) -> Vec<String> {
 
 /// Every test that is not a kernel suite.
 fn unit(long: bool) -> Result<Counts> {
+    // The command line's tests start the scheduler's program, which is another package's.
+    vm::product_binaries()?;
     let mut arguments = with(&["--lib", "--bins"]);
     for (package, test) in workspace::integration_tests()? {
         if !KERNEL_SUITES

@@ -1,5 +1,6 @@
 //! Stories of single jobs, told as events and the effects they must have. Tests only.
 
+mod breach;
 mod end;
 mod foreign;
 mod life;
@@ -120,7 +121,7 @@ fn retired(key: ProcessKey) -> Event {
             memory_peak: Some(63 << 20),
             throttled_ns: Some(0),
             oom_kills: Some(0),
-            absent: Vec::new(),
+            ..GroupUsage::default()
         },
         warnings: Vec::new(),
     }

@@ -8,6 +8,7 @@
 //! where it came from, never removes a group that holds a process, and never moves a bare pid.
 //! Why this is written by hand: `docs/decisions/0003-cgroups-by-hand.md`.
 
+mod announce;
 mod ceiling;
 mod confined;
 mod error;
@@ -21,6 +22,7 @@ mod place;
 mod retire;
 mod stats;
 
+pub use announce::Announcer;
 pub use ceiling::{Ceiling, Held, give_back};
 pub use confined::Confinement;
 pub use error::{CgroupError, NameProblem};

@@ -21,7 +21,14 @@ impl Tree {
                     "memory_peak",
                     number(&dir.join("memory.peak"), " (Linux 5.19)"),
                 );
-                usage.oom_kills = take(absent, "oom_kills", keyed(&dir.join("memory.events"), "oom_kill"));
+                let events = text(&dir.join("memory.events"), "");
+                let value = |key| {
+                    events
+                        .clone()
+                        .and_then(|text| value_of(&text, key).ok_or_else(|| missing("memory.events", key)))
+                };
+                usage.oom_kills = take(absent, "oom_kills", value("oom_kill"));
+                usage.memory_max_hits = value("max").ok();
             }
             Ok((dir, Version::V1)) => {
                 let peak = number(&dir.join("memory.max_usage_in_bytes"), "");
@@ -31,25 +38,53 @@ impl Tree {
                     "oom_kills",
                     keyed(&dir.join("memory.oom_control"), "oom_kill"),
                 );
+                usage.memory_max_hits = number(&dir.join("memory.failcnt"), "").ok();
             }
             Err(why) => {
                 absent.push(format!("memory_peak: {why}"));
                 absent.push(format!("oom_kills: {why}"));
             }
         }
-        let throttled = match self.dir_with(group, Controller::Cpu) {
-            Ok((dir, Version::V2)) => {
-                keyed(&dir.join("cpu.stat"), "throttled_usec").map(|us| us.saturating_mul(1_000))
-            }
-            Ok((dir, Version::V1)) => keyed(&dir.join("cpu.stat"), "throttled_time"),
-            Err(why) => Err(why),
-        };
+        if let Ok((dir, _)) = self.dir_with(group, Controller::Pids) {
+            usage.pids_max_hits = keyed(&dir.join("pids.events"), "max").ok();
+        }
+        let (throttled, periods) = self.throttling(group);
         usage.throttled_ns = take(absent, "throttled_ns", throttled);
+        usage.cpu_periods = periods;
+        usage.cpu_ns = self.cpu_ns(group);
         usage
     }
 
+    /// How long its quota held it back, ns, and in how many periods of how many.
+    fn throttling(&self, group: &Group) -> (Result<u64, String>, Option<(u64, u64)>) {
+        let (key, unit_ns, stat) = match self.dir_with(group, Controller::Cpu) {
+            Ok((dir, Version::V2)) => ("throttled_usec", 1_000, text(&dir.join("cpu.stat"), "")),
+            Ok((dir, Version::V1)) => ("throttled_time", 1, text(&dir.join("cpu.stat"), "")),
+            Err(why) => return (Err(why), None),
+        };
+        let stat = match stat {
+            Ok(stat) => stat,
+            Err(why) => return (Err(why), None),
+        };
+        let periods = value_of(&stat, "nr_throttled").zip(value_of(&stat, "nr_periods"));
+        let throttled = value_of(&stat, key).map(|value| value.saturating_mul(unit_ns));
+        (throttled.ok_or_else(|| missing("cpu.stat", key)), periods)
+    }
+
+    /// CPU time of the group. Every v2 group counts it, with or without a controller; v1 is not asked.
+    fn cpu_ns(&self, group: &Group) -> Option<u64> {
+        let is_v2 = |dir: &&GroupDir| self.layout.hierarchies[dir.hierarchy].version == Version::V2;
+        let dir = group.dirs.iter().find(is_v2)?;
+        let us = keyed(&dir.path.join("cpu.stat"), "usage_usec").ok()?;
+        Some(us.saturating_mul(1_000))
+    }
+
     /// The group's directory where this controller is on.
-    fn dir_with<'a>(&self, group: &'a Group, controller: Controller) -> Result<(&'a Path, Version), String> {
+    pub(super) fn dir_with<'a>(
+        &self,
+        group: &'a Group,
+        controller: Controller,
+    ) -> Result<(&'a Path, Version), String> {
         let name = controller.name(Version::V2);
         let here = |dir: &&GroupDir| {
             let offered = &self.layout.hierarchies[dir.hierarchy].controllers;
@@ -91,7 +126,7 @@ fn text(path: &Path, since: &str) -> Result<String, String> {
     })
 }
 
-fn number(path: &Path, since: &str) -> Result<u64, String> {
+pub(super) fn number(path: &Path, since: &str) -> Result<u64, String> {
     text(path, since)?
         .trim()
         .parse()
@@ -99,14 +134,20 @@ fn number(path: &Path, since: &str) -> Result<u64, String> {
 }
 
 /// The value of one key of a file of `KEY VALUE` lines.
-fn keyed(path: &Path, key: &str) -> Result<u64, String> {
-    text(path, "")?
-        .lines()
-        .find_map(|line| {
-            let (found, value) = line.split_once(' ')?;
-            (found == key).then(|| value.trim().parse().ok())?
-        })
-        .ok_or_else(|| format!("{} of this kernel has no {key}", name(path)))
+pub(super) fn keyed(path: &Path, key: &str) -> Result<u64, String> {
+    value_of(&text(path, "")?, key).ok_or_else(|| missing(&name(path), key))
+}
+
+/// The value of one key among `KEY VALUE` lines.
+pub(super) fn value_of(text: &str, key: &str) -> Option<u64> {
+    text.lines().find_map(|line| {
+        let (found, value) = line.split_once(' ')?;
+        (found == key).then(|| value.trim().parse().ok())?
+    })
+}
+
+fn missing(file: &str, key: &str) -> String {
+    format!("{file} of this kernel has no {key}")
 }
 
 fn name(path: &Path) -> std::borrow::Cow<'_, str> {

@@ -53,10 +53,13 @@ impl Layout {
                 path: path.to_owned(),
             });
         }
-        let btf = Btf::from_file(path).map_err(|source| KernelError::Btf {
+        let failed = |why: String| KernelError::Btf {
             path: path.to_owned(),
-            why: source.to_string(),
-        })?;
+            why,
+        };
+        // Read whole: parsed from the file, each type costs two seeks, a tenth of the whole start.
+        let bytes = std::fs::read(path).map_err(|source| failed(source.to_string()))?;
+        let btf = Btf::from_bytes(&bytes).map_err(|source| failed(source.to_string()))?;
         let mut offsets = Vec::with_capacity(offset::ALL.len());
         let mut missing = Vec::new();
         for &(symbol, type_name, field) in offset::ALL {

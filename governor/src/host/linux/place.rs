@@ -142,6 +142,8 @@ impl LinuxHost {
             ..
         } = prepared;
         placement.groups = group.paths();
+        self.kernel
+            .housed(key, group.dirs().first().map(|dir| dir.path.clone()));
         placement.applied.extend(applied);
         placement.warnings.extend(warnings);
         if let Some(placed) = self.placed.get_mut(&key)

@@ -10,8 +10,8 @@ use crate::core::plan::Controller;
 use crate::core::policy::{Machine, Reserve};
 use crate::host::cgroup::{CgroupError, Confinement};
 use crate::host::file::IoError;
-use crate::host::kernel::Kernel;
 use crate::host::process::{Pinned, owners};
+use crate::host::source::Source;
 
 impl LinuxHost {
     /// A user without privilege asks for this job.
@@ -47,7 +47,7 @@ impl LinuxHost {
 
 /// A job's processes beside the first one. For a user without privilege those that run as somebody else (set-uid) are
 /// left out: they stay where they are.
-pub(super) fn children(kernel: &Kernel, key: ProcessKey, owner: Option<&u32>) -> Vec<ProcessKey> {
+pub(super) fn children(kernel: &Source, key: ProcessKey, owner: Option<&u32>) -> Vec<ProcessKey> {
     let theirs =
         |child: ProcessKey| owner.is_none_or(|uid| owners(child).is_some_and(|ids| ids == [*uid; 4]));
     let members = kernel.members_of(key).into_iter();

@@ -19,6 +19,7 @@ mod query;
 mod reader;
 mod report;
 mod restore;
+mod result;
 mod rows;
 mod schema;
 mod stats;
@@ -51,8 +52,8 @@ use crate::core::policy::Policy;
 
 /// Log bytes above which the writer puts it back between two commits, and above which it waits for readers to let it.
 const LOG: (u64, u64) = (32 << 20, 256 << 20);
-/// Commits between two looks at the log's size.
-const LOOK_EVERY: u64 = 64;
+/// Commits between two looks at the log's size, and bytes it may grow by before the next.
+const LOOK_EVERY: (u64, u64) = (64, 8 << 20);
 /// How long the writer sleeps when nobody asks anything.
 const IDLE: Duration = Duration::from_secs(1);
 
@@ -245,7 +246,7 @@ fn write(mut engine: Engine, lanes: &Lanes, clock: &dyn Clock, path: &std::path:
     let log = open::with_suffix(path, "-wal");
     let log_bytes = || std::fs::metadata(&log).map_or(0, |facts| facts.len());
     let mut dirty = false;
-    let mut looked = 0;
+    let mut looked = (0, 0);
     loop {
         let now = clock.now();
         let wait = engine.next_waiter_ms().map_or(IDLE, |until| {
@@ -255,9 +256,9 @@ fn write(mut engine: Engine, lanes: &Lanes, clock: &dyn Clock, path: &std::path:
             Next::Batch(tasks) => {
                 engine.batch(tasks, clock.now());
                 dirty = true;
-                if looked + LOOK_EVERY <= engine.commits {
-                    looked = engine.commits;
-                    let bytes = log_bytes();
+                let bytes = log_bytes();
+                if looked.0 + LOOK_EVERY.0 <= engine.commits || looked.1 + LOOK_EVERY.1 <= bytes {
+                    looked = (engine.commits, bytes);
                     if LOG.0 < bytes {
                         engine.checkpoint(LOG.1 < bytes);
                     }

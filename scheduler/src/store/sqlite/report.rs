@@ -1,20 +1,18 @@
 //! Takes a node's word on its attempts, behind the fence.
 //!
-//! The fence is (job, attempt, epoch, node) and the attempt's phase on disk. A result is taken once; the same result
-//! again is answered as before, and any other word on an attempt that is over is refused.
+//! The fence is (job, attempt, epoch, node) and the attempt's phase on disk. Any word but a result on an attempt that is
+//! over is refused; what becomes of results is in `result`.
 
 use ffrtmp_api::{
-    AttemptEnd, AttemptKey, AttemptPhase, AttemptReport, AttemptResult, FailureReason, JobRef, NodeId,
-    Progress, ReportAnswer, ResultStatus, StaleAdvice,
+    AttemptEnd, AttemptKey, AttemptPhase, AttemptReport, JobRef, NodeId, Progress, ReportAnswer, StaleAdvice,
 };
 use rusqlite::params;
-use sha2::{Digest, Sha256};
 
 use super::engine::Engine;
-use super::rows::{AttemptRow, Ending, JobRow, Move};
+use super::rows::{AttemptRow, JobRow, Move};
+use crate::core::Moment;
 use crate::core::lifecycle::Trigger;
 use crate::core::live::Live;
-use crate::core::{Moment, failure};
 use crate::store::error::{Step, StoreError};
 
 impl Engine {
@@ -57,7 +55,7 @@ impl Engine {
         }
     }
 
-    fn stale(&mut self, finished: bool, why: &str) -> StoreError {
+    pub(super) fn stale(&mut self, finished: bool, why: &str) -> StoreError {
         self.book.count("stale_writes", 1);
         let advice = if finished {
             StaleAdvice::Discard
@@ -123,122 +121,10 @@ impl Engine {
         self.take_back(live, &format!("returned: {reason}"), now)?;
         Ok(ReportAnswer::Accepted)
     }
-
-    fn finished(
-        &mut self,
-        row: &AttemptRow,
-        live: Option<&Live>,
-        result: &AttemptResult,
-        now: Moment,
-    ) -> Result<ReportAnswer, StoreError> {
-        result
-            .validate()
-            .map_err(|error| StoreError::Invalid(vec![error.within("result")]))?;
-        let text = serde_json::to_string(result).step("serialise a result")?;
-        let digest: [u8; 32] = Sha256::digest(&text).into();
-        let Some(live) = live else {
-            return self.finished_again(row, &digest);
-        };
-        let kept = (text.as_str(), digest.as_slice());
-        if let Some(stop) = live.stop {
-            self.stopped(live, stop, Some(kept), now)?;
-            return Ok(ReportAnswer::Noted {
-                advice: StaleAdvice::Discard,
-            });
-        }
-        if live.phase == AttemptPhase::Granted && result.status != ResultStatus::Canceled {
-            // The word of its start was lost on the way.
-            self.started(live, now)?;
-        }
-        self.accept(live, result, kept, now)?;
-        Ok(ReportAnswer::Accepted)
-    }
-
-    /// The answer to a result that was taken before, or came too late.
-    fn finished_again(&mut self, row: &AttemptRow, digest: &[u8]) -> Result<ReportAnswer, StoreError> {
-        let same = row.phase == AttemptPhase::Ended && row.digest.as_deref() == Some(digest);
-        if !same {
-            return Err(self.stale(true, ended_text(row.ending)));
-        }
-        // The first answer decided: what was to be ended was noted, and everything else was taken.
-        Ok(if row.stopped {
-            ReportAnswer::Noted {
-                advice: StaleAdvice::Discard,
-            }
-        } else {
-            ReportAnswer::AlreadyAccepted
-        })
-    }
-
-    /// Takes the result of an attempt in force.
-    fn accept(
-        &mut self,
-        live: &Live,
-        result: &AttemptResult,
-        kept: (&str, &[u8]),
-        now: Moment,
-    ) -> Result<(), StoreError> {
-        let (end, failure) = verdict(result);
-        let ending = Ending {
-            end,
-            failure,
-            result: Some(kept),
-        };
-        self.close_attempt(live.key.epoch, &ending, now)?;
-        let mut job = JobRow::load(&self.connection, JobRef::Sequence(live.seq))?;
-        let error = result
-            .error
-            .as_deref()
-            .or(result.log_tail.last().map(String::as_str));
-        let step = match result.status {
-            ResultStatus::Completed => Some((Trigger::Succeeded, "result accepted")),
-            ResultStatus::Canceled => Some((Trigger::Canceled, "cancelled on its node")),
-            ResultStatus::TimedOut => Some((Trigger::TimedOut, "its own time limit passed")),
-            // What follows a failure is decided below.
-            ResultStatus::Failed => None,
-        };
-        if result.status == ResultStatus::Completed {
-            job.failure = None;
-        }
-        if let Some((trigger, reason)) = step {
-            let step = Move {
-                trigger,
-                reason,
-                node: Some(live.node),
-                attempt: Some(live.key.attempt),
-            };
-            self.step_job(&mut job, step, now, "it was to run")?;
-        }
-        if let Some(reason) = failure {
-            if failure::strikes(reason) {
-                self.strike(live.node, live.class, now)?;
-            }
-            return self.after_failure(&mut job, reason, error.unwrap_or(reason.as_str()), now);
-        }
-        if result.status == ResultStatus::Completed {
-            self.book.count("completed", 1);
-            self.forgive(live.node, live.class)?;
-            return self.judge(&job, None);
-        }
-        self.book.count("canceled", 1);
-        self.judge(&job, error)
-    }
 }
 
-/// What a result means for its attempt, and why it failed where it did.
-fn verdict(result: &AttemptResult) -> (AttemptEnd, Option<FailureReason>) {
-    match result.status {
-        ResultStatus::Completed => (AttemptEnd::Accepted, None),
-        ResultStatus::Failed => (
-            AttemptEnd::Failed,
-            Some(result.failure_reason.unwrap_or(FailureReason::RuntimeError)),
-        ),
-        ResultStatus::TimedOut => (AttemptEnd::TimedOut, Some(FailureReason::Timeout)),
-        ResultStatus::Canceled => (AttemptEnd::Canceled, None),
-    }
-}
-
-fn ended_text(ending: Option<AttemptEnd>) -> &'static str {
+/// How an attempt ended, for whoever comes too late.
+pub(super) fn ended_text(ending: Option<AttemptEnd>) -> &'static str {
     match ending {
         Some(AttemptEnd::Accepted) => "another result of it was accepted",
         Some(AttemptEnd::Failed) => "it was reported as failed",

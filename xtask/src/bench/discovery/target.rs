@@ -34,6 +34,19 @@ impl Target {
         &self.name
     }
 
+    /// Its path.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Rules that hold its exec until it is placed.
+    pub(super) fn gated_rules(&self) -> String {
+        format!(
+            "rules:\n  - name: bench\n    files: [{}]\n    admission: gate\n    class: bench\n    limits: {{cpu_quota: 100}}\n",
+            self.path.display()
+        )
+    }
+
     /// Rules that know it.
     pub(super) fn rules(&self) -> String {
         format!(

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use serde::Serialize;
 
+use super::super::stats::median;
 use super::Settings;
-use super::stats::median;
 use super::target::Target;
 use crate::session::Session;
 
