@@ -249,6 +249,8 @@ fn answer(state: &mut FakeState, command: Command) {
             let _ = reply.send(Ok(Vec::<Released>::new()));
         }
         Command::ReplaceRules(_) => state.rules_replaced += 1,
+        // The fake has no gate.
+        Command::Gate(_) => {}
         Command::ReplacePolicy(order) => state.policy = Some(*order),
         Command::OpenSession(_, reply) => {
             state.last_session += 1;
