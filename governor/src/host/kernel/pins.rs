@@ -144,12 +144,11 @@ impl Pins {
 
     /// True when everything of this generation is there, so that it runs already.
     pub(super) fn complete(&self) -> bool {
-        let there = |name: &&str| self.path(name).exists();
-        MAPS.iter()
-            .chain(&LINKS)
-            .chain(&iterators::NAMES)
-            .all(|name| there(name))
-            && EXITS.iter().any(|name| there(name))
+        let there = |names: &[&str]| names.iter().filter(|name| self.path(name).exists()).count();
+        there(&MAPS) == MAPS.len()
+            && there(&LINKS) == LINKS.len()
+            && there(&iterators::NAMES) == iterators::NAMES.len()
+            && there(&EXITS) > 0
     }
 
     /// Removes what a start that was cut short left, so that its maps are not taken for whole ones.
