@@ -50,7 +50,7 @@ fn show(event: &JobEvent, output: &mut Output) -> Result<(), Failure> {
         }
         // The last two are refused before any verb but a recommendation runs.
         Format::Table | Format::Wide | Format::Yaml | Format::Bash => {
-            output.line(&cells(event).join("  "))?
+            output.line(&cells(event).join("  "))?;
         }
     }
     Ok(())

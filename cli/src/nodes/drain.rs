@@ -16,7 +16,7 @@ use crate::output::Output;
 /// How often the node's slots are sampled.
 const SAMPLE: Duration = Duration::from_secs(2);
 /// Stands for no time limit: a year.
-const FOR_EVER: Duration = Duration::from_secs(365 * 86_400);
+const FOR_EVER: Duration = Duration::from_hours(365 * 24);
 
 /// Drains a node and waits.
 pub(super) async fn wait(

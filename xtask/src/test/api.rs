@@ -12,7 +12,7 @@ use serde_json::json;
 use xshell::{Shell, cmd};
 
 use super::Counts;
-use crate::workspace;
+use crate::{vm, workspace};
 
 /// Version of schemathesis: its findings change with it.
 const VERSION: &str = "4.32.5";
@@ -34,9 +34,7 @@ const JOBS: usize = 1_000;
 pub(super) fn run(long: bool) -> Result<Counts> {
     let tool = tool()?;
     let shell = workspace::shell()?;
-    cmd!(shell, "cargo build --quiet -p ffrtmp-scheduler --bins")
-        .run()
-        .context("building the scheduler")?;
+    vm::product_binaries()?;
     let place = tempfile::tempdir().context("making a directory")?;
     let server = Server::start(place.path())?;
     let (url, ca) = (
