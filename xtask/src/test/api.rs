@@ -57,9 +57,14 @@ pub(super) fn run(long: bool) -> Result<Counts> {
         "all",
     ];
     let header = format!("Authorization: Bearer {KEY}");
+    // An operator is refused at the door of these before a large body is read, and may see a closed connection.
+    let calls_left: Vec<&str> = CALLS
+        .iter()
+        .flat_map(|call| ["--exclude-operation-id", *call])
+        .collect();
     let asked = cmd!(
         shell,
-        "{tool} run {url} -H {header} --tls-verify {ca} --phases coverage,fuzzing,stateful --request-timeout 20 --exclude-checks {NOT_JUDGED} {common...} {seed...}"
+        "{tool} run {url} -H {header} --tls-verify {ca} --phases coverage,fuzzing,stateful --request-timeout 20 --exclude-checks {NOT_JUDGED} {calls_left...} {common...} {seed...}"
     )
     .quiet()
     .run();
