@@ -57,7 +57,7 @@ pub(super) fn run(long: bool) -> Result<Counts> {
         "all",
     ];
     let header = format!("Authorization: Bearer {KEY}");
-    // An operator is refused at the door of these before a large body is read, and may see a closed connection.
+    // These are the node's to ask.
     let calls_left: Vec<&str> = CALLS
         .iter()
         .flat_map(|call| ["--exclude-operation-id", *call])
