@@ -170,10 +170,10 @@ fn a_bad_configuration_names_file_line_column_and_the_nearest_key() {
 }
 
 #[test]
-fn without_kernel_types_the_reason_is_told() {
+fn a_kernel_tier_that_is_asked_for_and_cannot_be_had_is_refused_with_the_reason() {
     // In a mount namespace of its own, so that nothing of the host changes.
     let script = format!(
-        "mount -t tmpfs none /sys/kernel/btf && {} --config /dev/null --socket /tmp/none-$$.sock --ledger /tmp/none-$$.db \
+        "mount -t tmpfs none /sys/kernel/btf && echo 'tier: kernel' > /tmp/none-$$.yaml && {} --config /tmp/none-$$.yaml --socket /tmp/none-$$.sock --ledger /tmp/none-$$.db \
          --metrics 127.0.0.1:0; code=$?; rm -f /tmp/none-$$.*; exit $code",
         bin("ffrtmp-governor").display()
     );

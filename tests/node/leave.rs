@@ -57,22 +57,35 @@ impl Process {
     }
 }
 
-fn below(dir: &Path, found: &mut BTreeSet<PathBuf>) {
+/// Every directory below, and every file too where `files` says so.
+fn below(dir: &Path, files: bool, found: &mut BTreeSet<PathBuf>) {
     for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            below(&entry.path(), found);
+        let is_dir = entry.file_type().is_ok_and(|kind| kind.is_dir());
+        if is_dir {
+            below(&entry.path(), files, found);
+        }
+        if is_dir || files {
             found.insert(entry.path());
         }
+    }
+}
+
+fn remove_empty(dir: &Path) {
+    let mut dirs = BTreeSet::from([dir.to_owned()]);
+    below(dir, false, &mut dirs);
+    // The deepest first; those that hold a pin stay.
+    for dir in dirs.iter().rev() {
+        let _used = std::fs::remove_dir(dir);
     }
 }
 
 fn look(world: &World, base: &Base, children: &[&Child]) -> Found {
     let mut groups = BTreeSet::new();
     for dir in base.dirs() {
-        below(&dir, &mut groups);
+        below(&dir, false, &mut groups);
     }
     let mut pins = BTreeSet::new();
-    below(Path::new("/sys/fs/bpf"), &mut pins);
+    below(Path::new("/sys/fs/bpf"), true, &mut pins);
     let names = std::fs::read_dir(world.path("")).unwrap().flatten();
     let beside = names
         .map(|entry| entry.file_name().to_string_lossy().into_owned())
@@ -97,6 +110,8 @@ struct Stage {
 impl Stage {
     /// Workloads first, so that they are known untouched; then the governor finds them.
     fn set(more: &str) -> Self {
+        // What governors of earlier tests pinned went with them; their empty directories would go with ours.
+        remove_empty(Path::new("/sys/fs/bpf/ffrtmp"));
         let base = Base::new();
         for dir in base.dirs() {
             // A hierarchy without room for it has none of our groups either.

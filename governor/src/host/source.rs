@@ -82,8 +82,15 @@ impl Source {
         if matches!(only, None | Some(Tier::Kernel)) {
             match Kernel::load(kernel) {
                 Ok(kernel) => return Ok((Self::Kernel(Box::new(kernel), Aliases::default()), None)),
-                // Without root no tier could act on what it sees.
-                Err(error) if only.is_some() || !nix::unistd::geteuid().is_root() => return Err(error.into()),
+                // Pins that another governor uses, or that cannot be made, are no lack of the kernel's: two governors must not
+                // act on one machine unasked. Without root no tier could act on what it sees.
+                Err(error)
+                    if only.is_some()
+                        || matches!(error, KernelError::Pins(_))
+                        || !nix::unistd::geteuid().is_root() =>
+                {
+                    return Err(error.into());
+                }
                 Err(error) => failed.push((Tier::Kernel, chain(&error))),
             }
         }

@@ -5,6 +5,7 @@
 //! made before its class changed is thrown away, not mended.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -33,7 +34,7 @@ struct Pool {
 
 /// What the thread is asked to make.
 struct Order {
-    generation: u64,
+    change: u64,
     tree: Tree,
     pair: Pair,
     name: String,
@@ -47,9 +48,16 @@ struct Maker {
     orders: SyncSender<Order>,
     made: Receiver<Made>,
     thread: std::thread::JoinHandle<()>,
-    /// Counts the changes that made spares useless. What was ordered before the last one is removed where it is found; the
-    /// thread looks and hands over under the lock, so that nothing slips in behind a change.
-    generation: Arc<Mutex<u64>>,
+    changes: Arc<Changes>,
+}
+
+/// What the engine tells the thread while that works.
+#[derive(Default)]
+struct Changes {
+    /// Counts what made spares useless: an order of before the last change is not carried out.
+    count: AtomicU64,
+    /// Held while a spare is made, so that a change waits for it and finds it.
+    making: Mutex<()>,
 }
 
 /// Every spare. Without a maker there are none.
@@ -79,26 +87,20 @@ impl Spares {
         }
         let (orders, wanted) = sync_channel::<Order>(PAIRS_MAX * each);
         let (sender, made) = channel();
-        let generation = Arc::new(Mutex::new(0));
-        let current = Arc::clone(&generation);
+        let changes = Arc::new(Changes::default());
+        let told = Arc::clone(&changes);
         let thread = std::thread::Builder::new()
             .name("spares".to_owned())
             .spawn(move || {
                 for order in wanted {
-                    let stale =
-                        || *current.lock().unwrap_or_else(PoisonError::into_inner) != order.generation;
-                    if stale() {
+                    let _making = told.making.lock().unwrap_or_else(PoisonError::into_inner);
+                    if told.count.load(Ordering::SeqCst) != order.change {
                         continue;
                     }
-                    let Order { tree, pair, name, .. } = &order;
-                    let result = tree.prepare(&pair.class, name, &pair.limits);
-                    let now = current.lock().unwrap_or_else(PoisonError::into_inner);
-                    if *now == order.generation {
-                        // A receiver that is gone has waited for this thread to end.
-                        let _gone = sender.send((order.pair, result));
-                    } else if let Ok(late) = result {
-                        throw_away(tree, [late]);
-                    }
+                    let Order { tree, pair, name, .. } = order;
+                    let result = tree.prepare(&pair.class, &name, &pair.limits);
+                    // Whoever waits takes it before he lets this thread go.
+                    let _taken = sender.send((pair, result));
                 }
             })?;
         Ok(Self {
@@ -107,7 +109,7 @@ impl Spares {
                 orders,
                 made,
                 thread,
-                generation,
+                changes,
             }),
             ..Self::default()
         })
@@ -163,7 +165,12 @@ impl Spares {
     /// Throws all spares away, because what stands above them changes. New ones come with [`Self::refill`].
     pub fn discard(&mut self, tree: &Tree) {
         let Some(maker) = &self.maker else { return };
-        *maker.generation.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        maker.changes.count.fetch_add(1, Ordering::SeqCst);
+        let _made = maker
+            .changes
+            .making
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let made = maker.made.try_iter().filter_map(|(_, result)| result.ok());
         throw_away(tree, made);
         for pool in &mut self.pools {
@@ -176,11 +183,11 @@ impl Spares {
     /// Orders what is lacking.
     pub fn refill(&mut self, tree: &Tree) {
         let Some(maker) = &self.maker else { return };
-        let generation = *maker.generation.lock().unwrap_or_else(PoisonError::into_inner);
+        let change = maker.changes.count.load(Ordering::SeqCst);
         for pool in &mut self.pools {
             while !pool.off && pool.ready.len() + pool.coming < self.each {
                 let order = Order {
-                    generation,
+                    change,
                     tree: tree.clone(),
                     pair: pool.pair.clone(),
                     name: format!("s{}", self.names + 1),
@@ -231,6 +238,7 @@ impl Spares {
 /// Removes groups nobody has joined. One that somebody has joined stays and is found as a leftover.
 fn throw_away(tree: &Tree, spares: impl IntoIterator<Item = Prepared>) {
     for spare in spares {
+        tree.lift_quota(&spare.group);
         for error in tree.retire(&spare.group).left {
             tracing::warn!(%error, "a spare group stays");
         }

@@ -1,6 +1,6 @@
 //! G6, G7, G8 and the rest of G16: thousands of nodes that wait, beat, and all come back at once. All over TLS.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -159,8 +159,8 @@ async fn beats(peer: Peer, node: Node, number: usize, fleet: usize, until: Insta
     failed
 }
 
-/// Nodes by their status.
-async fn lost(server: &Server) -> usize {
+/// How many of these nodes are taken for lost. Those of the crowd that waited have stopped beating, and are.
+async fn lost(server: &Server, fleet: &[Node]) -> usize {
     let mut line = server.peer.connect().await.expect("a connection");
     let (_, body) = line
         .send(Method::GET, "/nodes", MASTER, axum::body::Bytes::new())
@@ -168,12 +168,24 @@ async fn lost(server: &Server) -> usize {
         .expect("an answer");
     let list: Value = serde_json::from_slice(&body).unwrap();
     let nodes = list["nodes"].as_array().expect("nodes");
-    nodes.iter().filter(|node| node["status"] == "offline").count()
+    let offline: HashSet<&str> = nodes
+        .iter()
+        .filter(|node| node["status"] == "offline")
+        .filter_map(|node| node["id"].as_str())
+        .collect();
+    assert!(
+        nodes.len() >= fleet.len(),
+        "a list of {} nodes is not whole",
+        nodes.len()
+    );
+    fleet
+        .iter()
+        .filter(|node| offline.contains(node.name.as_str()))
+        .count()
 }
 
 /// G7: the fleet beats.
 async fn beating(server: &Server, size: Size, nodes: &[Node]) -> Figure {
-    let quiet = lost(server).await;
     let (cpu, began) = (server.cpu(), Instant::now());
     let until = began + Duration::from_secs(size.beats_sec);
     let mut fleet = JoinSet::new();
@@ -188,7 +200,7 @@ async fn beating(server: &Server, size: Size, nodes: &[Node]) -> Figure {
     }
     let failed: usize = fleet.join_all().await.into_iter().sum();
     let cores = (server.cpu().saturating_sub(cpu)).as_secs_f64() / began.elapsed().as_secs_f64();
-    let more = lost(server).await.saturating_sub(quiet);
+    let more = lost(server, &nodes[..size.fleet]).await;
     Figure::judged(
         "G7",
         format!(

@@ -109,6 +109,17 @@ impl Tree {
             .any(|dir| parent(dir).is_some_and(|name| name == class))
     }
 
+    /// Takes the CPU quota of an empty v1 group away. The kernel counts a removed group for a moment longer, and takes no
+    /// quota above it that is lower.
+    pub fn lift_quota(&self, group: &super::Group) {
+        for dir in &group.dirs {
+            if self.layout.hierarchies[dir.hierarchy].version == Version::V1 {
+                // A hierarchy without the controller has no such file.
+                let _absent = file::write(&dir.path.join(QUOTA), "-1");
+            }
+        }
+    }
+
     /// Writes the CPU quota of a job's group anew: a ceiling above it may have cut it.
     pub fn raise_again(&self, group: &super::Group, limits: &Limits) {
         let only = Limits {

@@ -5,6 +5,7 @@
 mod btf;
 mod error;
 mod handover;
+mod iterators;
 mod maps;
 pub mod pins;
 mod rows;
@@ -12,8 +13,9 @@ pub mod spool;
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 
-use aya::maps::{Array, HashMap, MapData, PerCpuArray, RingBuf};
+use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, RingBuf};
 use aya::programs::BtfTracePoint;
 use aya::programs::links::FdLink;
 use aya::{Btf, Ebpf, EbpfLoader};
@@ -22,6 +24,7 @@ use ffrtmp_abi::{KernelConfig, map, program};
 
 pub use btf::Layout;
 pub use error::KernelError;
+use iterators::Iterators;
 use pins::Pins;
 use spool::Spool;
 
@@ -61,7 +64,7 @@ impl Default for KernelOptions {
 
 /// The loaded and attached programs. Dropping it detaches them, unless they are pinned.
 pub struct Kernel {
-    ebpf: Ebpf,
+    iterators: Iterators,
     ring: RingBuf<MapData>,
     records: HashMap<MapData, [u8; KEY], [u8; RECORD]>,
     members: HashMap<MapData, [u8; KEY], [u8; KEY]>,
@@ -70,7 +73,7 @@ pub struct Kernel {
     counts: PerCpuArray<MapData, u64>,
     config: Array<MapData, [u8; CONFIG]>,
     switches: KernelConfig,
-    off: Vec<String>,
+    off: Arc<OnceLock<Vec<String>>>,
     pins: Option<Pins>,
     spool: Option<Spool>,
     /// Entries of another generation's ring, to be told once.
@@ -81,11 +84,6 @@ pub struct Kernel {
 impl Kernel {
     /// Loads and attaches the programs. They look at nothing until [`Self::set_filter`].
     pub fn load(options: &KernelOptions) -> Result<Self, KernelError> {
-        let layout = Layout::read(Path::new(BTF_PATH))?;
-        let btf = Btf::from_sys_fs().map_err(|source| KernelError::Btf {
-            path: BTF_PATH.into(),
-            why: source.to_string(),
-        })?;
         let other = other_object()?;
         let object = other.as_deref().unwrap_or(OBJECT);
         let pins = options
@@ -93,8 +91,41 @@ impl Kernel {
             .as_ref()
             .map(|base| Pins::open(base, &pins::generation(object, options)))
             .transpose()?;
-        let links = links(&layout).map(|(name, _)| name);
-        let resumed = pins.as_ref().is_some_and(|pins| pins.complete(&links));
+        let mut kernel = match pins {
+            Some(pins) if pins.complete() => Self::resume(pins, options)?,
+            pins => Self::start(object, pins, options)?,
+        };
+        kernel.take_over_others();
+        Ok(kernel)
+    }
+
+    /// A governor before us pinned everything: maps and iterators are opened, nothing is loaded. The filter stays as it is,
+    /// so that nothing is missed until ours is written.
+    fn resume(pins: Pins, options: &KernelOptions) -> Result<Self, KernelError> {
+        let iterators = iterators::open(&pins)?;
+        let open = |name: &'static str| {
+            MapData::from_pin(pins.path(name))
+                .and_then(Map::from_map_data)
+                .map_err(maps::error(name))
+        };
+        let mut kernel = Self::assemble(open)?;
+        kernel.iterators = iterators;
+        kernel.spool = options.spool.as_deref().and_then(open_spool);
+        kernel.pins = Some(pins);
+        kernel.resumed = true;
+        kernel.read_switches()?;
+        kernel.switches.owner = std::process::id();
+        kernel.write_switches()?;
+        tell_later(Arc::clone(&kernel.off));
+        Ok(kernel)
+    }
+
+    fn start(object: &[u8], pins: Option<Pins>, options: &KernelOptions) -> Result<Self, KernelError> {
+        let layout = Layout::read(Path::new(BTF_PATH))?;
+        let btf = Btf::from_sys_fs().map_err(|source| KernelError::Btf {
+            path: BTF_PATH.into(),
+            why: source.to_string(),
+        })?;
         let mut loader = EbpfLoader::new();
         loader.btf(Some(&btf));
         for (symbol, offset) in &layout.offsets {
@@ -105,72 +136,46 @@ impl Kernel {
             .map_max_entries(map::MEMBERS, options.records)
             .map_max_entries(map::RING, options.ring_bytes);
         if let Some(pins) = &pins {
-            pin_maps(&mut loader, pins, resumed)?;
+            // What a start that was cut short left is not taken for whole.
+            pins.clear()?;
+            for name in pins::MAPS {
+                loader.map_pin_path(name, pins.path(name));
+            }
         }
         let mut ebpf = loader.load(object).map_err(KernelError::object)?;
-        load_iterators(&mut ebpf, &btf)?;
-        let mut kernel = Self {
-            ring: RingBuf::try_from(maps::take(&mut ebpf, map::RING)?).map_err(maps::error(map::RING))?,
-            records: HashMap::try_from(maps::take(&mut ebpf, map::RECORDS)?)
-                .map_err(maps::error(map::RECORDS))?,
-            members: HashMap::try_from(maps::take(&mut ebpf, map::MEMBERS)?)
-                .map_err(maps::error(map::MEMBERS))?,
-            comms: HashMap::try_from(maps::take(&mut ebpf, map::COMMS)?).map_err(maps::error(map::COMMS))?,
-            names: HashMap::try_from(maps::take(&mut ebpf, map::NAMES)?).map_err(maps::error(map::NAMES))?,
-            counts: PerCpuArray::try_from(maps::take(&mut ebpf, map::COUNTERS)?)
-                .map_err(maps::error(map::COUNTERS))?,
-            config: Array::try_from(maps::take(&mut ebpf, map::CONFIG)?).map_err(maps::error(map::CONFIG))?,
+        iterators::load(&mut ebpf, &btf, pins.as_ref())?;
+        let mut kernel = Self::assemble(|name| maps::take(&mut ebpf, name))?;
+        kernel.write_switches()?;
+        attach(&mut ebpf, &btf, &layout, pins.as_ref())?;
+        kernel.iterators = Iterators::Loaded(Box::new(ebpf));
+        kernel.off = OnceLock::from(layout.off()).into();
+        kernel.spool = pins.as_ref().and(options.spool.as_deref()).and_then(open_spool);
+        kernel.pins = pins;
+        Ok(kernel)
+    }
+
+    /// The maps, with nothing else yet.
+    fn assemble(mut open: impl FnMut(&'static str) -> Result<Map, KernelError>) -> Result<Self, KernelError> {
+        let error = maps::error;
+        Ok(Self {
+            iterators: Iterators::none(),
+            ring: RingBuf::try_from(open(map::RING)?).map_err(error(map::RING))?,
+            records: HashMap::try_from(open(map::RECORDS)?).map_err(error(map::RECORDS))?,
+            members: HashMap::try_from(open(map::MEMBERS)?).map_err(error(map::MEMBERS))?,
+            comms: HashMap::try_from(open(map::COMMS)?).map_err(error(map::COMMS))?,
+            names: HashMap::try_from(open(map::NAMES)?).map_err(error(map::NAMES))?,
+            counts: PerCpuArray::try_from(open(map::COUNTERS)?).map_err(error(map::COUNTERS))?,
+            config: Array::try_from(open(map::CONFIG)?).map_err(error(map::CONFIG))?,
             switches: KernelConfig {
                 owner: std::process::id(),
                 ..KernelConfig::default()
             },
-            off: layout.off(),
-            spool: pins.as_ref().and(options.spool.as_deref()).and_then(open_spool),
-            pins,
-            resumed,
+            off: Arc::default(),
+            spool: None,
+            pins: None,
             handed: Vec::new(),
-            ebpf,
-        };
-        if resumed {
-            kernel.take_over()?;
-        } else {
-            kernel.write_switches()?;
-            kernel.attach(&btf, &layout)?;
-        }
-        kernel.take_over_others();
-        Ok(kernel)
-    }
-
-    fn attach(&mut self, btf: &Btf, layout: &Layout) -> Result<(), KernelError> {
-        for (name, tracepoint) in links(layout) {
-            let failed = |source| KernelError::Program {
-                name,
-                source: Box::new(source),
-            };
-            let program: &mut BtfTracePoint = self
-                .ebpf
-                .program_mut(name)
-                .ok_or(KernelError::MissingProgram { name })?
-                .try_into()
-                .map_err(failed)?;
-            program.load(tracepoint, btf).map_err(failed)?;
-            let link = program.attach().map_err(failed)?;
-            if let Some(pins) = &self.pins {
-                let link = FdLink::from(program.take_link(link).map_err(failed)?);
-                link.pin(pins.path(name)).map_err(|source| KernelError::Pin {
-                    name,
-                    source: Box::new(source),
-                })?;
-            }
-        }
-        Ok(())
-    }
-
-    /// A governor before us pinned everything: the filter stays as it is, so that nothing is missed until ours is written.
-    fn take_over(&mut self) -> Result<(), KernelError> {
-        self.read_switches()?;
-        self.switches.owner = std::process::id();
-        self.write_switches()
+            resumed: false,
+        })
     }
 
     /// True when the programs ran before this process did.
@@ -226,21 +231,50 @@ impl Kernel {
         self.spool.as_ref().map_or(0, Spool::skipped)
     }
 
-    /// What is off on this kernel, a sentence each.
+    /// What is off on this kernel, a sentence each. Empty for a moment after the start of a governor that took pinned
+    /// programs over.
     pub fn off(&self) -> &[String] {
-        &self.off
+        self.off.get().map_or(&[], Vec::as_slice)
     }
 }
 
-/// Makes the loader open pinned maps, or make them where no whole set is there.
-fn pin_maps(loader: &mut EbpfLoader<'_>, pins: &Pins, resumed: bool) -> Result<(), pins::PinsError> {
-    if !resumed {
-        pins.clear()?;
-    }
-    for name in pins::MAPS {
-        loader.map_pin_path(name, pins.path(name));
+/// Attaches every program, and pins its link where there are pins.
+fn attach(ebpf: &mut Ebpf, btf: &Btf, layout: &Layout, pins: Option<&Pins>) -> Result<(), KernelError> {
+    for (name, tracepoint) in links(layout) {
+        let failed = |source| KernelError::Program {
+            name,
+            source: Box::new(source),
+        };
+        let program: &mut BtfTracePoint = ebpf
+            .program_mut(name)
+            .ok_or(KernelError::MissingProgram { name })?
+            .try_into()
+            .map_err(failed)?;
+        program.load(tracepoint, btf).map_err(failed)?;
+        let link = program.attach().map_err(failed)?;
+        if let Some(pins) = pins {
+            let link = FdLink::from(program.take_link(link).map_err(failed)?);
+            link.pin(pins.path(name)).map_err(|source| KernelError::Pin {
+                name,
+                source: Box::new(source),
+            })?;
+        }
     }
     Ok(())
+}
+
+/// What the kernel lacks is no news to programs that run already, and reading its types takes longer than all the rest of a
+/// restart. So it is told once it is known.
+fn tell_later(off: Arc<OnceLock<Vec<String>>>) {
+    let told = std::thread::Builder::new()
+        .name("layout".to_owned())
+        .spawn(move || match Layout::read(Path::new(BTF_PATH)) {
+            Ok(layout) => drop(off.set(layout.off())),
+            Err(error) => tracing::warn!(%error, "what is off on this kernel cannot be told"),
+        });
+    if let Err(error) = told {
+        tracing::warn!(%error, "what is off on this kernel cannot be told");
+    }
 }
 
 /// Without it a kill costs arguments and nothing else, so its absence ends nothing.
@@ -279,23 +313,6 @@ fn other_object() -> Result<Option<Vec<u8>>, KernelError> {
     std::fs::read(&path)
         .map(Some)
         .map_err(|source| KernelError::OtherObject { path, source })
-}
-
-/// Loads the iterators without attaching them: each read makes a link of its own.
-fn load_iterators(ebpf: &mut Ebpf, btf: &Btf) -> Result<(), KernelError> {
-    for name in [program::ITER_LIVE, program::ITER_ALL, program::ITER_CLOSURE] {
-        let failed = |source| KernelError::Program {
-            name,
-            source: Box::new(source),
-        };
-        let iterator: &mut aya::programs::Iter = ebpf
-            .program_mut(name)
-            .ok_or(KernelError::MissingProgram { name })?
-            .try_into()
-            .map_err(failed)?;
-        iterator.load("task", btf).map_err(failed)?;
-    }
-    Ok(())
 }
 
 impl std::fmt::Debug for Kernel {

@@ -11,12 +11,12 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use ffrtmp_abi::{ABI_VERSION, map};
+use ffrtmp_abi::{ABI_VERSION, map, program};
 use nix::fcntl::{Flock, FlockArg};
 use nix::mount::{MntFlags, MsFlags};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
-use super::KernelOptions;
+use super::{KernelOptions, iterators};
 
 /// Where bpffs is on nearly every host.
 const HOST_BPFFS: &str = "/sys/fs/bpf";
@@ -34,6 +34,11 @@ pub(super) const MAPS: [&str; 7] = [
     map::COUNTERS,
     map::CONFIG,
 ];
+
+/// Links of every generation, beside one of [`EXITS`].
+const LINKS: [&str; 4] = [program::FORK, program::SIGNAL, program::MOVE, program::EXEC];
+/// Which of them depends on the kernel.
+const EXITS: [&str; 2] = [program::EXIT_GROUP, program::EXIT_PLAIN];
 
 /// Why nothing can be pinned.
 #[derive(Debug, thiserror::Error)]
@@ -138,8 +143,12 @@ impl Pins {
     }
 
     /// True when everything of this generation is there, so that it runs already.
-    pub(super) fn complete(&self, links: &[&str]) -> bool {
-        MAPS.iter().chain(links).all(|name| self.path(name).exists())
+    pub(super) fn complete(&self) -> bool {
+        let there = |names: &[&str]| names.iter().filter(|name| self.path(name).exists()).count();
+        there(&MAPS) == MAPS.len()
+            && there(&LINKS) == LINKS.len()
+            && there(&iterators::NAMES) == iterators::NAMES.len()
+            && there(&EXITS) > 0
     }
 
     /// Removes what a start that was cut short left, so that its maps are not taken for whole ones.

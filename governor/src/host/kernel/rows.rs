@@ -2,7 +2,6 @@
 
 use std::io::Read;
 
-use aya::programs::Iter;
 use ffrtmp_abi::decode::{self, Plain};
 use ffrtmp_abi::{LiveRow, ProcessKey, TaskRow, program};
 
@@ -39,12 +38,7 @@ impl Kernel {
             name,
             source: Box::new(source),
         };
-        let iterator: &mut Iter = self
-            .ebpf
-            .program_mut(name)
-            .ok_or(KernelError::MissingProgram { name })?
-            .try_into()
-            .map_err(failed)?;
+        let iterator = self.iterators.get(name)?;
         let id = iterator.attach().map_err(failed)?;
         let link = iterator.take_link(id).map_err(failed)?;
         let io = |source| KernelError::Iterator { name, source };
