@@ -173,7 +173,7 @@ fn a_bad_configuration_names_file_line_column_and_the_nearest_key() {
 fn a_kernel_tier_that_is_asked_for_and_cannot_be_had_is_refused_with_the_reason() {
     // In a mount namespace of its own, so that nothing of the host changes.
     let script = format!(
-        "mount -t tmpfs none /sys/kernel/btf && echo 'tier: kernel' > /tmp/none-$$.yaml && {} --config /tmp/none-$$.yaml --socket /tmp/none-$$.sock --ledger /tmp/none-$$.db \
+        "mount -t tmpfs none /sys/kernel/btf && printf 'tier: kernel\\npins: off\\n' > /tmp/none-$$.yaml && {} --config /tmp/none-$$.yaml --socket /tmp/none-$$.sock --ledger /tmp/none-$$.db \
          --metrics 127.0.0.1:0; code=$?; rm -f /tmp/none-$$.*; exit $code",
         bin("ffrtmp-governor").display()
     );
@@ -208,11 +208,11 @@ fn a_ledger_on_a_full_or_read_only_disk_is_told_and_jobs_go_on() {
     // A tmpfs of 64 KiB in a mount namespace of its own.
     let dir = tempfile::tempdir().unwrap();
     let script = format!(
-        "mount -t tmpfs -o size=64k none {dir} && head -c 60000 /dev/zero > {dir}/fill; {gov} --config /dev/null \
+        "mount -t tmpfs -o size=64k none {dir} && head -c 60000 /dev/zero > {dir}/fill; echo 'pins: off' > {dir}.yaml; {gov} --config {dir}.yaml \
          --socket {dir}.sock --ledger {dir}/governor.db --metrics 127.0.0.1:0 2> {dir}.log & gov=$!; \
          for i in $(seq 100); do test -S {dir}.sock && break; sleep 0.1; done; \
          FFRTMP_SOCKET={dir}.sock {cli} run -- sh -c 'exit 4'; code=$?; \
-         FFRTMP_SOCKET={dir}.sock {cli} doctor; kill $gov; wait $gov; cat {dir}.log; rm -f {dir}.sock {dir}.log {dir}.lock; \
+         FFRTMP_SOCKET={dir}.sock {cli} doctor; kill $gov; wait $gov; cat {dir}.log; rm -f {dir}.sock {dir}.log {dir}.lock {dir}.yaml; \
          echo code=$code",
         dir = dir.path().display(),
         gov = bin("ffrtmp-governor").display(),

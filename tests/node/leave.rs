@@ -70,15 +70,6 @@ fn below(dir: &Path, files: bool, found: &mut BTreeSet<PathBuf>) {
     }
 }
 
-fn remove_empty(dir: &Path) {
-    let mut dirs = BTreeSet::from([dir.to_owned()]);
-    below(dir, false, &mut dirs);
-    // The deepest first; those that hold a pin stay.
-    for dir in dirs.iter().rev() {
-        let _used = std::fs::remove_dir(dir);
-    }
-}
-
 fn look(world: &World, base: &Base, children: &[&Child]) -> Found {
     let mut groups = BTreeSet::new();
     for dir in base.dirs() {
@@ -110,8 +101,6 @@ struct Stage {
 impl Stage {
     /// Workloads first, so that they are known untouched; then the governor finds them.
     fn set(more: &str) -> Self {
-        // What governors of earlier tests pinned went with them; their empty directories would go with ours.
-        remove_empty(Path::new("/sys/fs/bpf/ffrtmp"));
         let base = Base::new();
         for dir in base.dirs() {
             // A hierarchy without room for it has none of our groups either.
