@@ -249,8 +249,6 @@ fn answer(state: &mut FakeState, command: Command) {
             let _ = reply.send(Ok(Vec::<Released>::new()));
         }
         Command::ReplaceRules(_) => state.rules_replaced += 1,
-        // The fake has no gate.
-        Command::Gate(_) => {}
         Command::ReplacePolicy(order) => state.policy = Some(*order),
         Command::OpenSession(_, reply) => {
             state.last_session += 1;
@@ -262,8 +260,8 @@ fn answer(state: &mut FakeState, command: Command) {
         Command::Subscribe(subscriber) => state.subscribers.push(subscriber),
         Command::Mourn(reply) => state.mourners.push(reply),
         Command::Saved(keys) => state.saved.extend(keys),
-        // Nobody asks a fake for scopes.
-        Command::Stop(_) | Command::ScopeAnswered(_) => {}
+        // Nobody asks a fake for scopes, and it has no gate.
+        Command::Stop(_) | Command::ScopeAnswered(_) | Command::Gate(_) => {}
     }
 }
 

@@ -8,6 +8,7 @@
 mod at;
 mod error;
 mod filters;
+mod gate;
 mod limits;
 mod lower;
 mod policy;
@@ -30,7 +31,7 @@ use crate::core::policy::NodePolicy;
 use crate::core::redact::Redactor;
 use crate::core::rule::RuleSet;
 use crate::core::tier::Choice;
-use crate::host::gate::{BUDGET, DIRECTORIES};
+use crate::host::gate::GateSettings;
 use crate::webhook::WebhookConfig;
 
 /// Where the daemon looks when no file is named.
@@ -59,12 +60,8 @@ pub struct Config {
     pub spares: u32,
     /// True to speed up lone placements by a setting of the whole host.
     pub fast_placement: bool,
-    /// Directories in which the exec gate looks for programs by their basenames.
-    pub gate_directories: Vec<PathBuf>,
-    /// How many groups it has ready for each class and its limits.
-    pub gate_ready: usize,
-    /// How long it may hold an exec.
-    pub gate_budget: Duration,
+    /// How the exec gate is set up.
+    pub gate: GateSettings,
     /// Where facts about processes come from.
     pub tier: Choice,
     /// How often /proc is read in the scan tier.
@@ -111,9 +108,7 @@ impl Default for Config {
             placement_retries: CoreSettings::PLACEMENT_RETRIES,
             spares: crate::host::spares::DEFAULT_EACH,
             fast_placement: false,
-            gate_directories: DIRECTORIES.map(PathBuf::from).to_vec(),
-            gate_ready: 16,
-            gate_budget: BUDGET,
+            gate: GateSettings::default(),
             tier: Choice::Auto,
             scan_interval: Duration::from_secs(10),
             cgroup_base: None,
@@ -152,7 +147,6 @@ pub fn parse(name: &str, text: &str) -> Result<Config, ConfigError> {
     let mut problems = Problems::default();
     let base = Config::default();
     let policy = policy::RawPolicy::take(&mut raw);
-    let gate = raw.gate.take().unwrap_or_default();
     let mut config = Config {
         policy: NodePolicy::default(),
         listen: listen(raw.listen.as_ref(), &mut problems).unwrap_or(base.listen),
@@ -177,12 +171,7 @@ pub fn parse(name: &str, text: &str) -> Result<Config, ConfigError> {
         .unwrap_or(base.placement_retries),
         spares: number(raw.spares.as_ref(), "spares", (0, 64), &mut problems).unwrap_or(base.spares),
         fast_placement: raw.fast_placement.unwrap_or(base.fast_placement),
-        gate_directories: gate_directories(gate.directories.as_deref(), &mut problems)
-            .unwrap_or(base.gate_directories),
-        gate_budget: between(gate.budget.as_ref(), "gate.budget", BUDGETS, &mut problems)
-            .unwrap_or(base.gate_budget),
-        gate_ready: number(gate.ready.as_ref(), "gate.ready", (1, 256), &mut problems)
-            .map_or(base.gate_ready, |ready| ready as usize),
+        gate: gate::lower(raw.gate.take(), &mut problems),
         tier: raw.tier.unwrap_or(base.tier),
         scan_interval: between(
             raw.scan_interval.as_ref(),
@@ -215,8 +204,6 @@ pub fn schema() -> serde_json::Value {
 }
 
 const TENTH: Duration = Duration::from_millis(100);
-/// An exec that is held for longer is noticed by people.
-const BUDGETS: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(500));
 const HOUR: Duration = Duration::from_hours(1);
 /// Ten years of 365.25 days, as `humantime` counts them.
 const TEN_YEARS: Duration = Duration::from_hours(87_660);
@@ -260,11 +247,6 @@ fn absolute(at: Option<&At<String>>, key: &str, problems: &mut Problems) -> Opti
         format!("\"{}\" is no file's absolute path; start it with /", at.value),
     );
     None
-}
-
-fn gate_directories(list: Option<&[At<String>]>, problems: &mut Problems) -> Option<Vec<PathBuf>> {
-    let path = |(index, at)| absolute(Some(at), &format!("gate.directories[{index}]"), problems);
-    list.map(|list| list.iter().enumerate().filter_map(path).collect())
 }
 
 fn pin_place(at: Option<&At<String>>, problems: &mut Problems) -> PinPlace {

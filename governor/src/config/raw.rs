@@ -10,6 +10,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::at::{At, Quantity, SwitchOrList};
+use super::gate::RawGate;
 use super::webhook::RawWebhook;
 use crate::core::pressure::{Resource, Share};
 use crate::core::rule::{Admission, OnForeignMove, PlacementMode};
@@ -81,21 +82,6 @@ pub(super) struct RawConfig {
     /// Watch: limits and filters of single programs. Each key given here replaces the global one. A program named here
     /// is a target even if `target_commands` leaves it out.
     pub(super) commands: Option<BTreeMap<String, At<Option<RawCommand>>>>,
-}
-
-/// The exec gate.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub(super) struct RawGate {
-    /// Directories in which programs under `commands` are looked for, to hold their execs. Default /usr/local/sbin,
-    /// /usr/local/bin, /usr/sbin, /usr/bin, /sbin and /bin.
-    pub(super) directories: Texts,
-    /// How many groups are kept ready for each class and its limits. Default 16.
-    #[schemars(range(min = 1, max = 256))]
-    pub(super) ready: Option<At<i64>>,
-    /// How long an exec may be held, 1ms to 500ms; then it goes on and is counted. Default 10ms, which needs
-    /// `fast_placement` on kernels from 6.0 on.
-    pub(super) budget: Option<At<String>>,
 }
 
 /// Where control groups are made.

@@ -8,6 +8,7 @@ pub mod peer;
 mod routes;
 pub mod server;
 pub mod session;
+mod status;
 pub mod types;
 
 #[cfg(test)]

@@ -71,9 +71,7 @@ fn gate(options: &DaemonOptions) -> Option<GateOptions> {
     Some(GateOptions {
         program: own.with_file_name("ffrtmp-gate"),
         note: Note::beside(&options.socket),
-        directories: options.config.gate_directories.clone(),
-        ready: options.config.gate_ready,
-        budget: options.config.gate_budget,
+        settings: options.config.gate.clone(),
     })
 }
 

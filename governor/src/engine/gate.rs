@@ -8,13 +8,17 @@ use nix::sys::epoll::{EpollEvent, EpollFlags};
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 
 use super::handle::{Command, EngineHandle};
-use super::{EngineError, GATE, GATE_FILES, GATE_TIMER, Worker, clock};
+use super::{EngineError, FIRST_GATE, Worker, clock};
 use crate::control::types::GateStatus;
 use crate::core::event::Event;
 use crate::core::facts::{Found, ProcessFacts};
 use crate::core::rule::RuleSet;
 use crate::host::gate::{Gate, GateNews};
 use crate::host::procfs::main_group;
+
+const REPORTS: u64 = FIRST_GATE;
+const FILES: u64 = FIRST_GATE + 1;
+const TIMER: u64 = FIRST_GATE + 2;
 
 /// What the loop keeps for it.
 #[derive(Debug)]
@@ -39,9 +43,9 @@ impl Worker {
         )
         .map_err(io)?;
         let readable = |token| EpollEvent::new(EpollFlags::EPOLLIN, token);
-        self.epoll.add(timer.as_fd(), readable(GATE_TIMER)).map_err(io)?;
+        self.epoll.add(timer.as_fd(), readable(TIMER)).map_err(io)?;
         self.epoll
-            .add(gate.descriptors().1, readable(GATE_FILES))
+            .add(gate.descriptors().1, readable(FILES))
             .map_err(io)?;
         self.gate = Some(GateWatch {
             timer,
@@ -73,6 +77,15 @@ impl Worker {
         gate.set_rules(rules.rules(), &self.brain.host.tree, tell);
     }
 
+    pub(super) fn on_gate(&mut self, token: u64) {
+        match token {
+            REPORTS => self.drain_gate(),
+            FILES => self.on_gate_files(),
+            TIMER => self.on_gate_timer(),
+            _ => {}
+        }
+    }
+
     pub(super) fn on_gate_news(&mut self, news: GateNews) {
         let host = &mut self.brain.host;
         let Some(gate) = &mut host.gate else { return };
@@ -82,7 +95,7 @@ impl Worker {
             && let (Some(channel), _) = gate.descriptors()
             && let Err(error) = self
                 .epoll
-                .add(channel, EpollEvent::new(EpollFlags::EPOLLIN, GATE))
+                .add(channel, EpollEvent::new(EpollFlags::EPOLLIN, REPORTS))
         {
             tracing::error!(%error, "the exec gate's reports cannot be waited for");
         }
@@ -101,7 +114,7 @@ impl Worker {
         }
     }
 
-    pub(super) fn on_gate_files(&mut self) {
+    fn on_gate_files(&mut self) {
         let host = &mut self.brain.host;
         if let Some(gate) = &mut host.gate {
             gate.on_change(&host.tree);
@@ -126,7 +139,7 @@ impl Worker {
     }
 
     /// Whoever was moved and is no job by now executed under another name, or not at all.
-    pub(super) fn on_gate_timer(&mut self) {
+    fn on_gate_timer(&mut self) {
         if let Some(watch) = &mut self.gate {
             // Reading clears it; a spurious wake-up has nothing to read.
             let _spurious = nix::unistd::read(&watch.timer, &mut [0; 8]);

@@ -9,7 +9,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use ffrtmp_abi::ProcessKey;
-use nix::sys::epoll::EpollEvent;
+use nix::sys::epoll::{EpollEvent, EpollTimeout};
 
 use super::watchdog::Watched;
 use super::{Worker, clock};
@@ -44,9 +44,13 @@ impl LimitOrders {
         self.ended.push(key);
     }
 
-    /// True when somebody waits for a quiet moment.
-    pub(super) fn waits(&self) -> bool {
-        !self.placed.is_empty()
+    /// How long the loop may sleep: not at all while somebody waits for a quiet moment.
+    pub(super) fn patience(&self) -> EpollTimeout {
+        if self.placed.is_empty() {
+            EpollTimeout::NONE
+        } else {
+            EpollTimeout::ZERO
+        }
     }
 }
 

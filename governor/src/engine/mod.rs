@@ -24,7 +24,7 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 
@@ -114,10 +114,8 @@ pub enum EngineError {
 const RING: u64 = 0;
 const WAKE: u64 = 1;
 const TIMER: u64 = 2;
-const GATE: u64 = 3;
-const GATE_FILES: u64 = 4;
-const GATE_TIMER: u64 = 5;
-/// Tokens from here on name watched processes.
+/// Tokens from here on are the gate's, and from [`FIRST_PROCESS`] on name watched processes.
+const FIRST_GATE: u64 = 3;
 const FIRST_PROCESS: u64 = 16;
 
 /// Entries taken from the ring before commands and deadlines get their turn.
@@ -287,11 +285,7 @@ impl Worker {
         let mut ready = [EpollEvent::empty(); 64];
         while self.stop.is_none() {
             self.arm_timer();
-            let patience = if self.brain.outbox.limits.waits() {
-                EpollTimeout::ZERO
-            } else {
-                EpollTimeout::NONE
-            };
+            let patience = self.brain.outbox.limits.patience();
             let count = match self.epoll.wait(&mut ready, patience) {
                 Ok(0) => {
                     self.watch_limits_of_one();
@@ -311,9 +305,7 @@ impl Worker {
                     }
                     WAKE => self.on_wake(),
                     TIMER => self.on_timer(),
-                    GATE => self.drain_gate(),
-                    GATE_FILES => self.on_gate_files(),
-                    GATE_TIMER => self.on_gate_timer(),
+                    token @ FIRST_GATE..FIRST_PROCESS => self.on_gate(token),
                     token => self.on_watched(token, event.events()),
                 }
             }

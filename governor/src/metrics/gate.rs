@@ -5,9 +5,16 @@ use prometheus::{Opts, Registry};
 use super::render::{counter, gauge};
 use crate::control::types::GateStatus;
 
-/// Adds them. Without a rule that wants the gate there are none.
+const TIMEOUTS: (&str, &str) = (
+    "ffrtmp_gate_timeouts_total",
+    "Execs that went on because the budget was used up",
+);
+
+/// Adds them. Without a rule that wants the gate there are only its timeouts, which are none.
 pub(super) fn render(registry: &Registry, gate: Option<&GateStatus>) -> Result<(), prometheus::Error> {
-    let Some(gate) = gate else { return Ok(()) };
+    let Some(gate) = gate else {
+        return counter(registry, Opts::new(TIMEOUTS.0, TIMEOUTS.1), 0);
+    };
     let (up, off) = (i64::from(gate.pid.is_some()), i64::from(gate.off.is_some()));
     gauge(registry, "ffrtmp_gate_up", "1 while the exec gate runs", up)?;
     gauge(
@@ -28,10 +35,7 @@ pub(super) fn render(registry: &Registry, gate: Option<&GateStatus>) -> Result<(
     for (outcome, value) in &gate.counters {
         let (name, help) = match outcome.as_str() {
             "held" => ("ffrtmp_gate_held_total", "Execs that were held"),
-            "timeouts" => (
-                "ffrtmp_gate_timeouts_total",
-                "Execs that went on because the budget was used up",
-            ),
+            "timeouts" => TIMEOUTS,
             _ => ("ffrtmp_gate_outcomes_total", "What became of held execs"),
         };
         let opts = Opts::new(name, help);
@@ -51,13 +55,13 @@ mod tests {
     use prometheus::TextEncoder;
 
     #[test]
-    fn a_gate_shows_what_it_did_and_no_gate_shows_nothing() {
+    fn a_gate_shows_what_it_did_and_no_gate_shows_no_timeout() {
         let text = |gate: Option<&GateStatus>| {
             let registry = Registry::new();
             render(&registry, gate).unwrap();
             TextEncoder::new().encode_to_string(&registry.gather()).unwrap()
         };
-        assert_eq!(text(None), "");
+        assert!(text(None).ends_with("\nffrtmp_gate_timeouts_total 0\n"));
         let gate = GateStatus {
             pid: Some(1),
             restarts: 2,

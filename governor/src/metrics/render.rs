@@ -29,8 +29,6 @@ const EXIT_REASONS: [&str; 10] = [
     "unobserved",
     "none",
 ];
-/// Counter of the engine that the exec gate feeds.
-const GATE_TIMEOUTS: &str = "gate_timeouts";
 /// Values of label `what` of the losses, and the engine's counters behind them.
 const LOSSES: [(&str, &str); 4] = [
     ("ring", "kernel_dropped"),
@@ -168,10 +166,7 @@ fn losses(registry: &Registry, counters: &BTreeMap<String, u64>) -> Result<(), p
         registry,
         Opts::new("ffrtmp_governor_resynced_total", help),
         value("resyncs"),
-    )?;
-    let help = "Execs that the gate let go undecided because its budget was spent";
-    let opts = Opts::new("ffrtmp_governor_gate_timeouts_total", help);
-    counter(registry, opts, value(GATE_TIMEOUTS))
+    )
 }
 
 fn webhook(registry: &Registry, webhook: &WebhookSnapshot) -> Result<(), prometheus::Error> {
@@ -372,7 +367,7 @@ mod tests {
             "ffrtmp_governor_lost_total{what=\"ring\"} 3",
             "ffrtmp_governor_lost_total{what=\"record\"} 0",
             "ffrtmp_governor_resynced_total 1",
-            "ffrtmp_governor_gate_timeouts_total 0",
+            "ffrtmp_gate_timeouts_total 0",
             "ffrtmp_governor_webhook_events_total{outcome=\"dropped\"} 5",
             "ffrtmp_governor_webhook_queue 2",
             "ffrtmp_governor_ledger_write_failures_total 2",

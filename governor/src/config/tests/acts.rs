@@ -337,9 +337,9 @@ fn a_process_younger_than_min_runtime_is_asked_about_again_at_that_age() {
 #[test]
 fn the_gate_is_set_up_as_asked() {
     let config = parse("watch.yaml", "gate: {directories: [/opt/bin], ready: 3, budget: 50ms}\nrules:\n  - {commands: [a], admission: gate}").unwrap();
-    assert_eq!(config.gate_directories, [std::path::Path::new("/opt/bin")]);
+    assert_eq!(config.gate.directories, [std::path::Path::new("/opt/bin")]);
     assert_eq!(
-        (config.gate_ready, config.gate_budget),
+        (config.gate.ready, config.gate.budget),
         (3, Duration::from_millis(50))
     );
     assert_eq!(config.rules.rules()[0].admission, Admission::Gate);

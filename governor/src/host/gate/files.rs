@@ -16,7 +16,7 @@ use crate::core::gate::is_gated;
 use crate::core::rule::Rule;
 
 /// Where programs are looked for when the configuration does not say.
-pub const DIRECTORIES: [&str; 6] = [
+pub(super) const DIRECTORIES: [&str; 6] = [
     "/usr/local/sbin",
     "/usr/local/bin",
     "/usr/sbin",

@@ -37,7 +37,7 @@ impl Gate {
         }
         for kind in self.wanted.clone() {
             let lent = self.lent.range((kind, 0)..=(kind, u64::MAX)).count();
-            for _ in lent..self.options.ready {
+            for _ in lent..self.options.settings.ready as usize {
                 match self.make_ready(kind, tree) {
                     Ok(Some((seq, prepared))) => {
                         self.lend(kind, seq, &prepared);

@@ -14,7 +14,7 @@ use crate::core::gate::{Choice, choices};
 impl Gate {
     /// Brings files and groups to what the rules want now.
     pub fn sync(&mut self, tree: &Tree) {
-        let paths = files::paths(&self.rules, &self.options.directories);
+        let paths = files::paths(&self.rules, &self.options.settings.directories);
         self.watch.follow(&paths);
         let programs = files::programs(&paths);
         self.wanted.clear();

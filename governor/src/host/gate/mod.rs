@@ -29,16 +29,15 @@ use super::cgroup::{Prepared, Tree};
 use crate::core::gate::Kind;
 use crate::core::rule::Rule;
 use crate::engine::clock;
-use files::Watch;
+use files::{DIRECTORIES, Watch};
 use wire::{Channel, Counts, FileId, Order, Report};
 
-pub use files::DIRECTORIES;
 pub use holder::hold;
 pub use note::Note;
 pub use supervisor::GateNews;
 
-/// How long an exec may be held unless the configuration says otherwise, from the read of its event.
-pub const BUDGET: Duration = Duration::from_millis(10);
+/// How long an exec may be held unless the configuration says otherwise.
+const BUDGET: Duration = Duration::from_millis(10);
 /// How long a process that was moved may take to execute the file, before it is put back.
 const EXEC_WITHIN: Duration = Duration::from_millis(100);
 
@@ -49,12 +48,29 @@ pub struct GateOptions {
     pub program: PathBuf,
     /// File that names the running gate, for a clean-up.
     pub note: PathBuf,
-    /// Where programs are looked for by their basenames.
+    /// What users may set.
+    pub settings: GateSettings,
+}
+
+/// What users may set of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GateSettings {
+    /// Directories where programs are looked for by their basenames.
     pub directories: Vec<PathBuf>,
     /// Groups kept ready for each class and its limits.
-    pub ready: usize,
-    /// How long an exec may be held.
+    pub ready: u32,
+    /// How long an exec may be held, from the read of its event.
     pub budget: Duration,
+}
+
+impl Default for GateSettings {
+    fn default() -> Self {
+        Self {
+            directories: DIRECTORIES.map(PathBuf::from).to_vec(),
+            ready: 16,
+            budget: BUDGET,
+        }
+    }
 }
 
 /// A process that the gate moved, and that is no job yet.
@@ -130,7 +146,7 @@ impl Gate {
     /// Takes new rules: starts, changes or ends the gate.
     pub fn set_rules(&mut self, rules: &[Rule], tree: &Tree, tell: impl Fn(GateNews) + Send + 'static) {
         self.rules = rules.to_vec();
-        let paths = files::paths(&self.rules, &self.options.directories);
+        let paths = files::paths(&self.rules, &self.options.settings.directories);
         self.watch.follow(&paths);
         if paths.is_empty() {
             self.close(tree);
@@ -167,7 +183,7 @@ impl Gate {
                 let settings = Order::Settings {
                     ours: tree.listed_slices(),
                     systemd: crate::host::systemd::absent().is_none(),
-                    budget: self.options.budget,
+                    budget: self.options.settings.budget,
                 };
                 self.send(&settings, &[]);
                 let lent: Vec<((u32, u64), Prepared)> =

@@ -3,8 +3,8 @@
 use serde::Serialize;
 
 use super::duel::{Row, Scene};
+use super::gate::Held;
 use super::lost::{self, State};
-use super::own::Gate;
 use super::peer::Who;
 use super::process::Priority;
 use super::stall::Stall;
@@ -28,7 +28,8 @@ pub(super) fn judge(results: &Results) -> Vec<Verdict> {
     let mut verdicts = vec![decision(results), lone(results)];
     verdicts.extend(storms(results));
     verdicts.extend(against_peer(results));
-    verdicts.push(gate(results));
+    verdicts.push(gate("idle", &results.gate.idle));
+    verdicts.push(gate("saturated", &results.gate.saturated));
     verdicts.extend(results.stalls.iter().map(stalled));
     verdicts.extend(results.lost.iter().map(missed));
     verdicts.extend(costs(results));
@@ -126,25 +127,20 @@ fn against_peer(results: &Results) -> Vec<Verdict> {
     verdicts
 }
 
-fn gate(results: &Results) -> Verdict {
-    let wanted = "100 % in their group at the first instruction, ≤ 100 µs added";
-    match &results.gate {
-        Gate::NotSupported(words) => verdict("gate", wanted, format!("not in this build: {words}"), None),
-        Gate::Measured {
-            execs,
-            in_time,
-            without_us,
-            with_us,
-        } => {
-            let added = with_us
-                .p50
-                .zip(without_us.p50)
-                .map(|(with, without)| with - without);
-            let measured = format!("{in_time} of {execs}; p50 {} µs added", page::figure(added, 0));
-            let kept = added.map(|us| us <= 100.0 && in_time == execs);
-            verdict("gate", wanted, measured, kept)
-        }
-    }
+fn gate(name: &str, held: &Held) -> Verdict {
+    let added = held.added_us();
+    verdict(
+        &format!("gate, {name} machine"),
+        "100 % in their group at the first instruction, ≤ 100 µs added",
+        format!(
+            "{} of {}; p50 {} µs added to {} µs",
+            held.in_time,
+            held.execs,
+            page::figure(added, 0),
+            page::figure(held.without_us.p50, 0)
+        ),
+        added.map(|us| us <= 100.0 && held.in_time == held.execs),
+    )
 }
 
 /// A promise of ours; what became of the peer stands beside it without being judged.

@@ -6,6 +6,7 @@
 mod adoption;
 mod cost;
 mod duel;
+mod gate;
 mod idle;
 mod judge;
 mod lives;
@@ -135,7 +136,7 @@ struct Results {
     stock: Vec<Row>,
     rows: Vec<Row>,
     decided: own::Decided,
-    gate: own::Gate,
+    gate: gate::Gate,
     stalls: Vec<stall::Stall>,
     lost: Vec<lost::Leg>,
     spawn: cost::Throughput,
@@ -208,7 +209,7 @@ fn measure(binaries: &Path, settings: Settings, keep_stock: bool) -> Result<Resu
     println!("== from an exec to its decision");
     let decided = own::decided(binaries, &settings, extra)?;
     println!("== the gate");
-    let gate = own::gate(binaries, &settings, extra)?;
+    let gate = gate::measure(binaries, &settings, extra)?;
     println!("== stopped through a storm");
     let stalls = stall::measure(binaries, &settings, extra)?;
     drop(fast);

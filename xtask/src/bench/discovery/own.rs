@@ -1,5 +1,4 @@
-//! What only the governor itself can tell: from an exec to its decision. And the exec gate: whether a process sits in its
-//! group at its first instruction, and what its holder adds to an exec.
+//! What only the governor itself can tell: from an exec to its decision, and how fast placement was had.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -10,10 +9,8 @@ use serde_json::Value;
 
 use super::super::stats::Summary;
 use super::Settings;
-use super::lives::{self, Verdict};
-use super::referee::Referee;
 use super::target::Target;
-use crate::session::{Pins, Session};
+use crate::session::Session;
 
 /// From the end of the last process to its closed record.
 const RECORD_LIMIT: Duration = Duration::from_secs(20);
@@ -23,12 +20,6 @@ const SETTLE: Duration = Duration::from_secs(2);
 
 /// Life of each process, microseconds.
 const LIFE_US: u64 = 50_000;
-
-/// Between two starts with and without the gate.
-const GATE_GAP: Duration = Duration::from_millis(20);
-
-/// What the governor says when a rule asks for a gate that it does not have.
-const NO_GATE: &str = "gate comes with a later version";
 
 /// From the exec to the step in which a rule matched, microseconds, as `ffrtmp explain` tells it.
 #[derive(Debug, Serialize)]
@@ -117,66 +108,6 @@ pub(super) fn ladder(binaries: &Path) -> Result<Option<String>> {
     let said = line["text"].as_str().map(str::to_owned);
     session.close()?;
     Ok(said)
-}
-
-/// The gate's figures.
-#[derive(Debug, Serialize)]
-pub(super) enum Gate {
-    /// This governor has none; its own words.
-    NotSupported(String),
-    /// It has one.
-    Measured {
-        /// Execs that the referee saw.
-        execs: usize,
-        /// Those that were in their group before the exec was done.
-        in_time: usize,
-        /// Start of a process without the gate, microseconds until its exec is done.
-        without_us: Summary,
-        /// The same with it.
-        with_us: Summary,
-    },
-}
-
-/// Measures it, where the governor takes a rule with it.
-pub(super) fn gate(binaries: &Path, settings: &Settings, extra: &str) -> Result<Gate> {
-    let target = Target::new(binaries)?;
-    let gated = format!("{extra}{}", target.gated_rules());
-    let session = match Session::with(binaries, &gated, Pins::Off) {
-        Ok(session) => session,
-        Err(error) => {
-            let text = format!("{error:#}");
-            return match text.lines().find(|line| line.contains(NO_GATE)) {
-                Some(line) => Ok(Gate::NotSupported(line.trim().to_owned())),
-                None => Err(error),
-            };
-        }
-    };
-    std::thread::sleep(SETTLE);
-    let referee = Referee::watch(target.path(), &target, Some("ffrtmp.slice/"))?;
-    let with_us = spawns(&target, settings.gate_starts)?;
-    std::thread::sleep(SETTLE);
-    let lives = lives::join(referee.verdict()?);
-    session.close()?;
-    let in_time = |verdict: Verdict| matches!(verdict, Verdict::Placed(us) if us <= 0.0);
-    Ok(Gate::Measured {
-        execs: lives.len(),
-        in_time: lives.iter().filter(|life| in_time(life.verdict())).count(),
-        without_us: spawns(&target, settings.gate_starts)?,
-        with_us,
-    })
-}
-
-/// How long each start takes until its exec is done: the spawn returns then.
-fn spawns(target: &Target, count: usize) -> Result<Summary> {
-    let mut took = Vec::new();
-    for id in 0..count {
-        let began = Instant::now();
-        let mut child = target.start(id, 1_000)?;
-        took.push(began.elapsed().as_secs_f64() * 1e6);
-        child.wait().context("waiting for a target")?;
-        std::thread::sleep(GATE_GAP);
-    }
-    Ok(Summary::of(took))
 }
 
 #[cfg(test)]
