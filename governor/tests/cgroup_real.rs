@@ -23,7 +23,7 @@ use ffrtmp_governor::core::plan::Version;
 use ffrtmp_governor::host::cgroup::{CgroupBase, CgroupError, Prepared, Tree, TreeOptions};
 use ffrtmp_governor::host::priority;
 use ffrtmp_governor::host::process::{Pinned, read_stat, tick_ns};
-use ffrtmp_governor::host::procfs::{descendants, read_cgroups};
+use ffrtmp_governor::host::procfs::{descendants, listed_of, read_cgroups};
 
 /// CPU shares are measured, so only one test runs at a time.
 static ALONE: Mutex<()> = Mutex::new(());
@@ -375,7 +375,12 @@ fn release_puts_groups_and_attributes_back() {
             .map(|one| (one.hierarchy, one.pathname))
             .collect::<Vec<_>>()
     };
-    let (before, origin) = (groups(&process), bench.tree.origin(&process).unwrap());
+    let (before, origin) = (
+        groups(&process),
+        bench
+            .tree
+            .origin(&listed_of(&process).unwrap(), priority::read(&process)),
+    );
     let limits = Limits {
         cpu_weight: Some(50),
         nice: Some(5),
@@ -689,14 +694,16 @@ fn cpus_that_the_groups_above_withhold_are_not_counted_as_given() {
 fn a_frozen_group_is_told_from_one_that_runs() {
     let mut bench = Bench::new();
     let (prepared, process) = bench.limited("sleep 60", &Limits::default());
-    assert_eq!(bench.tree.frozen(&process), None);
+    assert_eq!(bench.tree.frozen(&listed_of(&process).unwrap()), None);
     let dir = PathBuf::from(&prepared.group.paths()[0]);
     std::fs::write(dir.join("cgroup.freeze"), "1").unwrap();
     eventually("the group is frozen", || {
-        bench.tree.frozen(&process) == Some(dir.clone())
+        bench.tree.frozen(&listed_of(&process).unwrap()) == Some(dir.clone())
     });
     std::fs::write(dir.join("cgroup.freeze"), "0").unwrap();
-    eventually("the group runs", || bench.tree.frozen(&process).is_none());
+    eventually("the group runs", || {
+        bench.tree.frozen(&listed_of(&process).unwrap()).is_none()
+    });
     bench.finish(&prepared);
 }
 

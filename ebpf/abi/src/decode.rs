@@ -167,6 +167,7 @@ mod tests {
             ppid: 1,
             uid: 0,
             cgroup: 1,
+            place: 2,
             exec_seq: 1,
             name: 1,
             flags,

@@ -56,6 +56,9 @@ pub struct ExecHeader {
     pub uid: u32,
     /// Id of its v2 group.
     pub cgroup: u64,
+    /// Names its groups in the hierarchies of all controllers and its pid namespace, together: whoever has the same number
+    /// has the same of each. 0 where it is not known.
+    pub place: u64,
     /// Which image of this process this is, from 1.
     pub exec_seq: u32,
     /// Number of the basename in the pre-filter.
@@ -97,6 +100,6 @@ pub struct MoveEvent {
 }
 
 const _: () = assert!(size_of::<Header>() == 48);
-const _: () = assert!(size_of::<ExecHeader>() == 88);
+const _: () = assert!(size_of::<ExecHeader>() == 96);
 const _: () = assert!(size_of::<ExitEvent>() == 56);
 const _: () = assert!(size_of::<MoveEvent>() == 64);

@@ -67,6 +67,9 @@ pub mod program {
 /// Names of the read-only globals that carry field offsets. Zero means "this kernel has no such field", and the
 /// feature that needs it is off.
 pub mod offset {
+    /// Number of controllers of this kernel, the length of `css_set.subsys`; no offset, but known from the same place.
+    pub const CONTROLLERS: &str = "CONTROLLERS";
+
     /// Every offset the programs know: (symbol, type, field path).
     pub const ALL: &[(&str, &str, &str)] = &[
         ("OFF_TASK_TGID", "task_struct", "tgid"),
@@ -113,5 +116,13 @@ pub mod offset {
         ("OFF_CGROUP_ROOT", "cgroup", "root"),
         ("OFF_ROOT_HIERARCHY", "cgroup_root", "hierarchy_id"),
         ("OFF_KN_ID", "kernfs_node", "id"),
+        ("OFF_TASK_CGROUPS", "task_struct", "cgroups"),
+        ("OFF_CSS_SET_SUBSYS", "css_set", "subsys"),
+        ("OFF_CSS_SERIAL", "cgroup_subsys_state", "serial_nr"),
+        ("OFF_TASK_NSPROXY", "task_struct", "nsproxy"),
+        ("OFF_NSPROXY_PID_NS", "nsproxy", "pid_ns_for_children"),
+        ("OFF_PID_NS_INUM", "pid_namespace", "ns.inum"),
+        ("OFF_TASK_THREAD_PID", "task_struct", "thread_pid"),
+        ("OFF_PID_LEVEL", "pid", "level"),
     ];
 }

@@ -18,6 +18,7 @@ use ffrtmp_abi::{
 use crate::{
     emit,
     maps::{self, BLANK, COMMS, MEMBERS, NAMES, RECORDS, RING, SCRATCH, Scratch, count},
+    place,
     task::{self, Ptr},
 };
 
@@ -203,6 +204,7 @@ unsafe fn tell(task: Ptr, scratch: *mut Scratch, told: &Told, filename_len: u32)
             ppid: task::ppid(task),
             uid: bpf_get_current_uid_gid() as u32,
             cgroup: bpf_get_current_cgroup_id(),
+            place: if told.flags & EXEC_MEMBER == 0 { place::number(task) } else { 0 },
             exec_seq: told.exec_seq,
             name: told.name,
             flags,

@@ -14,6 +14,7 @@ mod fork;
 mod iter;
 mod maps;
 mod moved;
+mod place;
 mod signal;
 mod task;
 

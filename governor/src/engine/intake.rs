@@ -14,6 +14,7 @@ use crate::core::redact::harmless;
 use crate::host::procfs;
 use crate::host::source::Source;
 
+use super::places::Places;
 use super::{BATCH, Worker, clock};
 
 /// Most entries of a backlog looked at together: with an exec and an exit each, half as many processes.
@@ -42,6 +43,8 @@ pub(super) struct Intake {
     pub(super) resyncs: u64,
     /// Taken from the ring and not handled yet; kept to reuse its memory.
     batch: Vec<Result<Entry, decode::DecodeError>>,
+    /// What is known of where processes sit.
+    places: Places,
 }
 
 impl Intake {
@@ -53,6 +56,7 @@ impl Intake {
             undecodable: 0,
             resyncs: 0,
             batch: Vec::new(),
+            places: Places::default(),
         }
     }
 
@@ -199,10 +203,30 @@ impl Worker {
             cgroup: None,
             container: None,
         };
-        // A process that is gone already keeps what the kernel told.
-        let _gone = procfs::complete(&mut facts, self.brain.core.needs());
+        self.complete(&mut facts, if exec.member { 0 } else { header.place });
         self.before_the_gate(&mut facts);
         facts
+    }
+
+    /// Adds what the kernel did not tell. A place that is known needs no look at /proc.
+    fn complete(&mut self, facts: &mut ProcessFacts, place: u64) {
+        let needs = self.brain.core.needs();
+        let own = needs.parent || needs.cwd;
+        if !own && self.intake.places.fill(place, needs.namespaces, facts) {
+            return;
+        }
+        // A process that is gone already keeps what the kernel told.
+        let read = procfs::complete(facts, needs);
+        // One that we had moved says nothing of where it executed.
+        let moved = self
+            .brain
+            .host
+            .gate
+            .as_ref()
+            .is_some_and(|gate| gate.taken(facts.key.pid).is_some());
+        if read.is_ok() && !moved && !self.brain.core.knows(facts.key) && self.brain.host.tree.has_v2() {
+            self.intake.places.learn(place, needs.namespaces, facts);
+        }
     }
 
     /// The first process of a job ended, as its record says.
@@ -241,6 +265,7 @@ impl Worker {
     }
 
     fn on_move(&mut self, event: &MoveEvent) {
+        self.intake.places.forget();
         let moved = Event::Moved {
             root: event.header.root,
             moved: ForeignMove {

@@ -12,6 +12,7 @@ mod groups;
 pub mod handle;
 mod intake;
 mod limit;
+mod places;
 mod policy;
 mod scan;
 mod scopes;

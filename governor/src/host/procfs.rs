@@ -10,7 +10,7 @@ use nix::unistd::{Uid, User};
 use procfs::process::{Stat, StatFlags};
 use procfs::{FromRead, ProcessCGroups};
 
-use super::process::{ProcessError, read_stat, same_start, tick_ns};
+use super::process::{Pinned, ProcessError, read_stat, same_start, tick_ns};
 use super::{container, file};
 use crate::core::facts::{Found, ProcessFacts};
 use crate::core::rule::Needs;
@@ -200,6 +200,13 @@ pub fn read_cgroups(pid: u32) -> Result<ProcessCGroups, ProcessError> {
     let text =
         file::read(format!("/proc/{pid}/cgroup").as_ref()).map_err(|error| ProcessError::read(pid, error))?;
     ProcessCGroups::from_read(text.as_bytes()).map_err(|_| ProcessError::Parse { pid, file: "cgroup" })
+}
+
+/// The groups of a pinned process.
+pub fn listed_of(process: &Pinned) -> Result<ProcessCGroups, ProcessError> {
+    let listed = read_cgroups(process.pid())?;
+    process.check()?;
+    Ok(listed)
 }
 
 /// The v2 group, or where that is the root, the first v1 group that is not.

@@ -150,6 +150,14 @@ impl Tree {
         &self.layout
     }
 
+    /// Whether v2 is mounted. Where it is not, groups of hierarchies without controllers may be all that tells services apart.
+    pub fn has_v2(&self) -> bool {
+        self.layout
+            .hierarchies
+            .iter()
+            .any(|hierarchy| hierarchy.number == 0)
+    }
+
     /// Where limits are written, a line for each hierarchy.
     pub fn describe(&self) -> Vec<String> {
         self.layout.hierarchies.iter().map(Hierarchy::describe).collect()

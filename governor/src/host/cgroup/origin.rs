@@ -10,7 +10,6 @@ use super::super::file::{self, chain};
 use super::super::priority;
 use super::super::process::Pinned;
 use super::super::procfs::read_cgroups;
-use super::CgroupError;
 use super::group::{GroupDir, Tree};
 use crate::core::origin::{Attributes, Origin};
 use crate::core::plan::Version;
@@ -25,16 +24,8 @@ pub struct Undone {
 }
 
 impl Tree {
-    /// Notes where a process is in every hierarchy we may move it in.
-    pub fn origin(&self, process: &Pinned) -> Result<Origin, CgroupError> {
-        let listed = read_cgroups(process.pid())?;
-        let origin = self.origin_listed(&listed, priority::read(process));
-        process.check()?;
-        Ok(origin)
-    }
-
-    /// The same of a process whose list of groups was read before it was moved.
-    pub fn origin_listed(&self, listed: &ProcessCGroups, attributes: Attributes) -> Origin {
+    /// Notes where a process is in every hierarchy we may move it in; `listed` is its list of groups.
+    pub fn origin(&self, listed: &ProcessCGroups, attributes: Attributes) -> Origin {
         let hierarchies = self.layout.hierarchies.iter().enumerate();
         let groups = hierarchies
             .filter_map(|(number, hierarchy)| {
@@ -67,9 +58,8 @@ impl Tree {
         self.put_back(process, &[], origin)
     }
 
-    /// The v2 group a process is in, when that is frozen. Leaving it would thaw the process.
-    pub fn frozen(&self, process: &Pinned) -> Option<PathBuf> {
-        let listed = read_cgroups(process.pid()).ok()?;
+    /// The v2 group of this list, when that is frozen. Leaving it would thaw the process.
+    pub fn frozen(&self, listed: &ProcessCGroups) -> Option<PathBuf> {
         let hierarchies = &self.layout.hierarchies;
         let v2 = hierarchies.iter().find(|one| one.version == Version::V2)?;
         let group = listed.0.iter().find(|one| one.hierarchy == v2.number)?;

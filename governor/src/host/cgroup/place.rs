@@ -12,10 +12,11 @@ use procfs::ProcessCGroups;
 
 use super::super::file::{self, IoError, chain};
 use super::super::process::{Pinned, ProcessError, is_running, read_stat, same_start, tick_ns};
-use super::super::procfs::read_cgroups;
+use super::super::procfs::{listed_of, read_cgroups};
 use super::CgroupError;
 use super::error::advice;
 use super::group::{Group, GroupDir, Prepared, Tree};
+use crate::core::origin::Attributes;
 use crate::core::plan::{Version, not_enforced};
 
 /// Rounds over the children before a job that forks faster than we move counts as not wholly placed.
@@ -214,16 +215,15 @@ impl Tree {
             return gone;
         }
         let parent = read_stat(pid).and_then(|stat| Pinned::of_pid(stat.ppid.cast_unsigned()));
-        match parent
-            .map_err(CgroupError::from)
-            .and_then(|parent| self.origin(&parent))
-        {
-            Ok(origin) => {
+        let listed = parent.and_then(|parent| listed_of(&parent));
+        match listed {
+            Ok(listed) => {
+                let origin = self.origin(&listed, Attributes::default());
                 let undone = self.put_back(&stranger, group.dirs(), &origin);
                 tracing::warn!(pid, ?undone, "a pid passed on in the middle of a move");
                 CgroupError::Stranger { pid }
             }
-            Err(error) => error,
+            Err(error) => error.into(),
         }
     }
 

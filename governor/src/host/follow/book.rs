@@ -241,6 +241,7 @@ fn exec(key: ProcessKey, root: ProcessKey, member: bool, image: Image) -> Exec {
             ppid: image.ppid,
             uid: image.uid,
             cgroup: 0,
+            place: 0,
             exec_seq: 0,
             name: 0,
             flags: if member { EXEC_MEMBER } else { 0 },

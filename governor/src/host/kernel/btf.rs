@@ -15,6 +15,8 @@ use super::KernelError;
 pub struct Layout {
     /// Offset of each field of [`offset::ALL`], in that order; 0 for a missing one.
     pub offsets: Vec<(&'static str, u32)>,
+    /// Number of controllers.
+    pub controllers: u32,
     /// Missing fields, as `type.path`.
     pub missing: Vec<String>,
     /// Whether `sched_process_exit` carries `group_dead`.
@@ -74,9 +76,14 @@ impl Layout {
             }
             offsets.push((symbol, found.unwrap_or(0)));
         }
+        let controllers =
+            array_length(&btf, "css_set", "subsys").ok_or_else(|| KernelError::MissingField {
+                field: "css_set.subsys".to_owned(),
+            })?;
         let exit_has_group_dead = tracepoint_arguments(&btf, "sched_process_exit")? >= 2;
         Ok(Self {
             offsets,
+            controllers,
             missing,
             exit_has_group_dead,
         })
@@ -110,6 +117,16 @@ fn field_offset(btf: &Btf, type_name: &str, path: &str) -> Option<u32> {
         }
     }
     (bits % 8 == 0).then_some(bits / 8)
+}
+
+/// Number of elements of a struct's array.
+fn array_length(btf: &Btf, type_name: &str, field: &str) -> Option<u32> {
+    let types = btf.resolve_types_by_name(type_name).ok()?;
+    let body = types.into_iter().find(|kind| matches!(kind, Type::Struct(_)))?;
+    match strip(btf, &find_member(btf, &body, field)?.1)? {
+        Type::Array(array) => u32::try_from(array.len()).ok(),
+        _ => None,
+    }
 }
 
 fn find_member(btf: &Btf, container: &Type, name: &str) -> Option<(u32, Member)> {

@@ -20,7 +20,7 @@ use aya::programs::BtfTracePoint;
 use aya::programs::links::FdLink;
 use aya::{Btf, Ebpf, EbpfLoader};
 use ffrtmp_abi::decode::{self, Entry};
-use ffrtmp_abi::{KernelConfig, map, program};
+use ffrtmp_abi::{KernelConfig, map, offset, program};
 
 pub use btf::Layout;
 pub use error::KernelError;
@@ -131,6 +131,7 @@ impl Kernel {
         for (symbol, offset) in &layout.offsets {
             loader.override_global(symbol, offset, true);
         }
+        loader.override_global(offset::CONTROLLERS, &layout.controllers, true);
         loader
             .map_max_entries(map::RECORDS, options.records)
             .map_max_entries(map::MEMBERS, options.records)

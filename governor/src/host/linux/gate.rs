@@ -1,13 +1,14 @@
 //! Processes that the gate moved before their exec: taken over as jobs, or put back.
 
 use ffrtmp_abi::ProcessKey;
+use procfs::ProcessCGroups;
 
 use super::LinuxHost;
 use crate::core::event::{PlaceOrder, Placement};
 use crate::core::origin::Origin;
 use crate::core::rule::PlacementMode;
 use crate::host::NotPlaced;
-use crate::host::cgroup::{CgroupError, Moved};
+use crate::host::cgroup::Moved;
 use crate::host::file::chain;
 use crate::host::gate::Taken;
 use crate::host::priority;
@@ -28,13 +29,12 @@ impl LinuxHost {
         }
     }
 
-    /// Where a process came from: for one that the gate moved, where it was before that.
-    pub(super) fn origin_of(&self, process: &Pinned) -> Result<Origin, CgroupError> {
+    /// Where a process came from, by its list of groups: for one that the gate moved, where it was before that.
+    pub(super) fn origin_of(&self, process: &Pinned, listed: &ProcessCGroups) -> Origin {
         let taken = self.gate.as_ref().and_then(|gate| gate.taken(process.pid()));
-        match taken.and_then(|taken| taken.groups.as_ref()) {
-            Some(groups) => Ok(self.tree.origin_listed(groups, priority::read(process))),
-            None => self.tree.origin(process),
-        }
+        let before = taken.and_then(|taken| taken.groups.as_ref());
+        self.tree
+            .origin(before.unwrap_or(listed), priority::read(process))
     }
 
     /// Makes the group that the gate moved it into its own.
@@ -67,7 +67,7 @@ impl LinuxHost {
             && !self.tree.outside_all(&taken.prepared.group, &process)
         {
             let origin = match &taken.groups {
-                Some(groups) => self.tree.origin_listed(groups, priority::read(&process)),
+                Some(groups) => self.tree.origin(groups, priority::read(&process)),
                 None => self.tree.beside(),
             };
             let undone = self.tree.undo(&process, &origin);

@@ -9,6 +9,7 @@ use crate::core::rule::PlacementMode;
 use crate::engine::clock;
 use crate::host::cgroup::{CgroupError, Moved, Prepared};
 use crate::host::process::Pinned;
+use crate::host::procfs::listed_of;
 use crate::host::{NotPlaced, priority};
 
 impl LinuxHost {
@@ -20,12 +21,13 @@ impl LinuxHost {
             Err(error) => return Err(not_placed(&error.into(), placement)),
         };
         self.settle_gate(order);
-        let now = match self.origin_of(&process) {
-            Ok(now) => now,
-            Err(error) => return Err(not_placed(&error, placement)),
+        let listed = match listed_of(&process) {
+            Ok(listed) => listed,
+            Err(error) => return Err(not_placed(&error.into(), placement)),
         };
+        let now = self.origin_of(&process, &listed);
         let moves = order.inside_unit || matches!(order.mode, PlacementMode::Place | PlacementMode::Scope);
-        let frozen = self.tree.frozen(&process).filter(|_| moves);
+        let frozen = self.tree.frozen(&listed).filter(|_| moves);
         let placed = self.placed.entry(order.key).or_insert(Placed {
             origin: Some(now),
             ..Placed::default()
