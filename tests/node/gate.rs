@@ -185,7 +185,9 @@ fn arguments_are_judged_after_the_exec_and_the_innocent_put_back() {
     let child = world
         .workload
         .spawn(&["own-group", &text, "sleep-us", "30000000"]);
-    assert!(is_placed(&text_of(&file)));
+    text_of(&file);
+    // Where it found itself depends on who came first, it or the one who puts it back.
+    assert_eq!(count(&world, "placed"), 1);
     let own = groups(std::process::id());
     eventually("the process to be back where it was", || {
         (groups(child.id()) == own).then_some(())

@@ -63,7 +63,7 @@ impl Gate {
             return Ok(None);
         };
         self.seq += 1;
-        let prepared = tree.prepare(class, &format!("g{}", self.seq), limits)?;
+        let prepared = tree.prepare(class, &format!("g{}-{}", std::process::id(), self.seq), limits)?;
         Ok(Some((self.seq, prepared)))
     }
 
