@@ -31,6 +31,21 @@ impl Workload {
         Self { path }
     }
 
+    /// The real ffmpeg under a name that rules know, in a directory below `dir`.
+    pub fn ffmpeg(dir: &Path, name: &str) -> Self {
+        let path = std::env::var_os("PATH").expect("a PATH");
+        let real = std::env::split_paths(&path)
+            .map(|dir| dir.join("ffmpeg"))
+            .find(|file| file.exists())
+            .expect("an installed ffmpeg");
+        let path = dir.join("bin").join(name);
+        if !path.exists() {
+            std::fs::create_dir_all(dir.join("bin")).expect("make a directory");
+            std::os::unix::fs::symlink(real, &path).expect("link to ffmpeg");
+        }
+        Self { path }
+    }
+
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path

@@ -13,6 +13,7 @@ mod attach;
 mod bad_input;
 mod closure;
 mod containers;
+mod crash;
 mod disk;
 mod edge;
 mod events;

@@ -8,7 +8,7 @@ use ffrtmp_governor::control::types::JobView;
 use ffrtmp_tests::{Options, World, eventually};
 use nix::sys::signal::Signal;
 
-fn pinned(rule: &str) -> Options {
+pub(crate) fn pinned(rule: &str) -> Options {
     Options {
         pinned: true,
         rule: rule.to_owned(),
@@ -16,8 +16,16 @@ fn pinned(rule: &str) -> Options {
     }
 }
 
-/// Closed records by the number that each life was given as its argument. Fails when one is there twice.
-fn by_number(world: &World) -> BTreeMap<usize, JobView> {
+/// The number that a scripted life was given as its argument.
+pub(crate) fn scripted(argv: &[String]) -> Option<usize> {
+    (argv.get(1)? == "--id").then(|| argv.get(2)?.parse().ok())?
+}
+
+/// Closed records by the number in their arguments. Fails when one is there twice.
+pub(crate) fn by_number(
+    world: &World,
+    number_of: impl Fn(&[String]) -> Option<usize>,
+) -> BTreeMap<usize, JobView> {
     let ledger = rusqlite::Connection::open_with_flags(
         world.path("governor.db"),
         rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY,
@@ -28,9 +36,8 @@ fn by_number(world: &World) -> BTreeMap<usize, JobView> {
     let mut lives = BTreeMap::new();
     for row in rows {
         let view: JobView = serde_json::from_str(&row.unwrap()).unwrap();
-        let command = view.report.command.clone();
-        let number = command.and_then(|argv| (argv.get(1)? == "--id").then(|| argv.get(2)?.parse().ok())?);
-        if let Some(number) = number {
+        let argv = view.report.command.as_deref();
+        if let Some(number) = argv.and_then(&number_of) {
             assert!(
                 lives.insert(number, view).is_none(),
                 "life {number} has two records"
@@ -40,25 +47,36 @@ fn by_number(world: &World) -> BTreeMap<usize, JobView> {
     lives
 }
 
+/// A life that ends with a code of its own, as [`check`] expects it.
 fn live(world: &World, number: usize) {
     let (id, code) = (number.to_string(), (number % 200).to_string());
     let steps = ["--id", &id, "sleep-us", "1000", "exit", &code];
     world.workload.spawn(&steps).wait().unwrap();
 }
 
-fn check(world: &World, total: usize) {
-    let whole = || Some(by_number(world)).filter(|lives| lives.len() >= total);
+/// Every number below `total` has one record, and none has two.
+pub(crate) fn all_recorded(
+    world: &World,
+    total: usize,
+    number_of: impl Fn(&[String]) -> Option<usize>,
+) -> BTreeMap<usize, JobView> {
     let end = std::time::Instant::now() + Duration::from_secs(20);
-    while whole().is_none() && std::time::Instant::now() < end {
+    let mut lives = by_number(world, &number_of);
+    while lives.len() < total && std::time::Instant::now() < end {
         std::thread::sleep(Duration::from_millis(100));
+        lives = by_number(world, &number_of);
     }
-    let lives = by_number(world);
     let missing: Vec<_> = (0..total).filter(|number| !lives.contains_key(number)).collect();
     assert!(
         missing.is_empty(),
         "of {total} lives these have no record with arguments: {missing:?}"
     );
-    for (number, view) in lives {
+    lives
+}
+
+/// Every scripted life below `total` has one record that tells its own code.
+pub(crate) fn check(world: &World, total: usize) {
+    for (number, view) in all_recorded(world, total, scripted) {
         assert_eq!(
             view.report.exit_code,
             Some((number % 200) as i32),
@@ -100,58 +118,6 @@ fn what_happens_while_no_governor_runs_is_recorded_once() {
     staying.kill().unwrap();
     staying.wait().unwrap();
     assert_eq!(world.closed(staying.id()).report.signal, Some(9));
-}
-
-/// How often the governor is ended: enough to hit every moment of its life in a long run, a sample in a short one.
-fn rounds() -> u64 {
-    let asked = std::env::var("FFRTMP_TEST_ROUNDS")
-        .ok()
-        .and_then(|rounds| rounds.parse().ok());
-    let long = std::env::var_os("FFRTMP_TEST_LONG").is_some();
-    asked.unwrap_or(if long { 100 } else { 10 })
-}
-
-#[test]
-fn a_governor_killed_at_random_under_load_loses_and_doubles_nothing() {
-    let mut world = World::with(pinned(""));
-    let mut staying = world.workload.spawn(&["sleep-us", "6000000000"]);
-    let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
-    let workload = world.workload.clone();
-    std::thread::scope(|scope| {
-        for _ in 0..2 {
-            scope.spawn(|| {
-                while !stop.load(Ordering::Relaxed) {
-                    let number = next.fetch_add(1, Ordering::Relaxed);
-                    let (id, code) = (number.to_string(), (number % 200).to_string());
-                    let steps = ["--id", &id, "sleep-us", "500", "exit", &code];
-                    workload.spawn(&steps).wait().unwrap();
-                }
-            });
-        }
-        for round in 0..rounds() {
-            // Spread over the time a governor takes from its start to idle, without a source of chance to replay.
-            std::thread::sleep(Duration::from_millis(round * 37 % 211));
-            if round % 5 == 2 {
-                world.signal(Signal::SIGSTOP);
-                std::thread::sleep(Duration::from_secs(2));
-                world.signal(Signal::SIGCONT);
-                std::thread::sleep(Duration::from_millis(round * 29 % 151));
-            }
-            world.stop(if round % 4 == 3 {
-                Signal::SIGTERM
-            } else {
-                Signal::SIGKILL
-            });
-            std::thread::sleep(Duration::from_millis(round * 13 % 97));
-            world.start();
-        }
-        stop.store(true, Ordering::Relaxed);
-    });
-    check(&world, next.load(Ordering::Relaxed));
-    assert!(staying.try_wait().unwrap().is_none(), "a workload was harmed");
-    assert_eq!(world.job(staying.id()).state, "governed");
-    staying.kill().unwrap();
-    staying.wait().unwrap();
 }
 
 #[test]
@@ -373,10 +339,10 @@ fn a_full_record_map_refuses_new_ones_counts_and_tells_them_and_keeps_the_old() 
     // The late one has no record of its own: the pass over the machine after the losses finds it.
     assert_eq!(world.job(late.id()).state, "governed");
     eventually("the old records", || {
-        let kept = by_number(&world);
+        let kept = by_number(&world, scripted);
         (kept.len() >= RECORDS).then_some(kept)
     });
-    let kept = by_number(&world);
+    let kept = by_number(&world, scripted);
     assert!(
         kept.keys().copied().eq(0..kept.len()),
         "the oldest are kept, without a gap"
@@ -396,7 +362,7 @@ fn a_full_record_map_refuses_new_ones_counts_and_tells_them_and_keeps_the_old() 
     );
     // There is room again.
     live(&world, lives);
-    eventually("a new record", || by_number(&world).remove(&lives));
+    eventually("a new record", || by_number(&world, scripted).remove(&lives));
     late.kill().unwrap();
     late.wait().unwrap();
 }

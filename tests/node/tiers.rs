@@ -2,12 +2,12 @@
 //! what is told to be missing.
 
 use std::io::{Read, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use ffrtmp_api::ExitReason;
 use ffrtmp_governor::control::types::JobView;
-use ffrtmp_tests::{Options, World, eventually};
+use ffrtmp_tests::{Options, Workload, World, eventually};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -53,31 +53,10 @@ fn asked_for(tier: &str) -> World {
 
 /// The real ffmpeg under the name that the world's rule knows.
 fn ffmpeg(world: &World, seconds: u32) -> Child {
-    let real = which("ffmpeg");
-    let link = world.path("bin");
-    std::fs::create_dir_all(&link).unwrap();
-    let link = link.join(&world.name);
-    if !link.exists() {
-        std::os::unix::fs::symlink(real, &link).unwrap();
-    }
     let source = format!("testsrc=size=64x64:rate=5:duration={seconds}");
-    Command::new(link)
-        .args([
-            "-v", "error", "-re", "-f", "lavfi", "-i", &source, "-f", "null", "-",
-        ])
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap()
-}
-
-fn which(name: &str) -> PathBuf {
-    let path = std::env::var_os("PATH").unwrap();
-    std::env::split_paths(&path)
-        .map(|dir| dir.join(name))
-        .find(|file| file.exists())
-        .unwrap_or_else(|| panic!("{name} is not installed"))
+    Workload::ffmpeg(&world.path(""), &world.name).spawn(&[
+        "-v", "error", "-re", "-f", "lavfi", "-i", &source, "-f", "null", "-",
+    ])
 }
 
 fn groups_of(pid: u32) -> String {
