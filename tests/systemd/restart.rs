@@ -3,7 +3,7 @@
 use ffrtmp_tests::eventually;
 
 use crate::stage::{
-    FFMPEG, Unit, assert_governed, gone, governor, group, job, sh, shell, workload, workloads,
+    FFMPEG, Unit, assert_governed, gone, governor, group, job, log, sh, shell, workload, workloads,
 };
 
 /// One job of each kind: a scope for a service's child, a group of our tree for a user's process.
@@ -49,7 +49,7 @@ fn disturbed_by(disturb: &str) {
     for pid in [scoped, placed] {
         gone(pid);
         let closed = job(pid, "closed");
-        assert_eq!(closed.report.signal, Some(15), "{closed:#?}");
+        assert_eq!(closed.report.signal, Some(15), "{closed:#?}\n{}", log());
         assert!(closed.report.usage.memory_peak_bytes.is_some(), "{closed:#?}");
     }
     let left = format!("/sys/fs/cgroup{}", before.1);

@@ -29,9 +29,10 @@ fn a_users_own_service_is_placed_in_our_tree() {
     let pid = the_workload();
     let view = job(pid, "governed");
     assert_eq!(view.report.placement.mode, "place", "{view:#?}");
-    assert_eq!(
-        group(pid),
-        format!("/ffrtmp.slice/ffrtmp-jobs.service/ffrtmp.slice/live/auto-ffmpeg-{pid}")
+    let place = group(pid);
+    assert!(
+        place.starts_with("/ffrtmp.slice/ffrtmp-jobs.service/ffrtmp.slice/live/"),
+        "{place}"
     );
     assert_governed(pid);
     sh(&format!("kill {pid}"));

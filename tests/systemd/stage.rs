@@ -124,8 +124,9 @@ pub(crate) fn jobs() -> Vec<JobView> {
     )
 }
 
-fn log() -> String {
-    sh("journalctl --no-pager -n 40 -u ffrtmp-governor; true")
+/// The last the governor said.
+pub(crate) fn log() -> String {
+    sh("journalctl --no-pager -n 80 -u ffrtmp-governor; true")
 }
 
 /// The job of a process in a state.

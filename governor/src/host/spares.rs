@@ -190,7 +190,7 @@ impl Spares {
                     change,
                     tree: tree.clone(),
                     pair: pool.pair.clone(),
-                    name: format!("s{}", self.names + 1),
+                    name: format!("s{}-{}", std::process::id(), self.names + 1),
                 };
                 // A full queue holds orders of before a change; the next job asks again.
                 if maker.orders.try_send(order).is_err() {

@@ -1,9 +1,13 @@
-//! The programs that walk over tasks: loaded once a generation, pinned beside its maps, and opened by the next governor,
-//! which then needs neither the object nor the kernel's types for its start. Each read makes a link of its own.
+//! The programs that walk over tasks. Where there are pins, their links are pinned beside the maps: such a file runs its
+//! program whenever it is read, so the next governor needs neither the object, nor the kernel's types, nor a capability
+//! for them. Where there are none, each read makes a link of its own.
 
 use std::collections::HashMap;
+use std::fs::File;
+use std::path::PathBuf;
 
 use aya::programs::Iter;
+use aya::programs::links::FdLink;
 use aya::{Btf, Ebpf};
 use ffrtmp_abi::program;
 
@@ -15,10 +19,10 @@ pub(super) const NAMES: [&str; 3] = [program::ITER_LIVE, program::ITER_ALL, prog
 
 /// Where they are.
 pub(super) enum Iterators {
-    /// In the object this process loaded.
+    /// In the object this process loaded, which keeps its other programs too.
     Loaded(Box<Ebpf>),
-    /// An earlier governor loaded them.
-    Pinned(HashMap<&'static str, Iter>),
+    /// In files of a bpffs, by name.
+    Pinned(HashMap<&'static str, PathBuf>),
 }
 
 fn failed(name: &'static str) -> impl Fn(aya::programs::ProgramError) -> KernelError {
@@ -35,13 +39,18 @@ fn of<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut Iter, Kernel
         .map_err(failed(name))
 }
 
-/// Loads them without attaching them, and pins them where there are pins.
+/// Loads them, and pins a link of each where there are pins.
 pub(super) fn load(ebpf: &mut Ebpf, btf: &Btf, pins: Option<&Pins>) -> Result<(), KernelError> {
     for name in NAMES {
         let iterator = of(ebpf, name)?;
         iterator.load("task", btf).map_err(failed(name))?;
         if let Some(pins) = pins {
-            iterator.pin(pins.path(name)).map_err(|source| KernelError::Pin {
+            let id = iterator.attach().map_err(failed(name))?;
+            let link = iterator.take_link(id).map_err(failed(name))?;
+            let link: FdLink = link
+                .try_into()
+                .map_err(|_| KernelError::MissingProgram { name })?;
+            link.pin(pins.path(name)).map_err(|source| KernelError::Pin {
                 name,
                 source: Box::new(source),
             })?;
@@ -50,29 +59,31 @@ pub(super) fn load(ebpf: &mut Ebpf, btf: &Btf, pins: Option<&Pins>) -> Result<()
     Ok(())
 }
 
-/// Opens pinned ones.
-pub(super) fn open(pins: &Pins) -> Result<Iterators, KernelError> {
-    let open = |name| Ok((name, Iter::from_pin(pins.path(name)).map_err(failed(name))?));
-    NAMES
-        .into_iter()
-        .map(open)
-        .collect::<Result<_, _>>()
-        .map(Iterators::Pinned)
-}
-
 impl Iterators {
     /// None yet.
     pub(super) fn none() -> Self {
         Self::Pinned(HashMap::new())
     }
 
-    /// The one of this name.
-    pub(super) fn get(&mut self, name: &'static str) -> Result<&mut Iter, KernelError> {
+    /// Those that an earlier governor pinned.
+    pub(super) fn pinned(pins: &Pins) -> Self {
+        Self::Pinned(NAMES.map(|name| (name, pins.path(name))).into())
+    }
+
+    /// A file that gives one walk's rows.
+    pub(super) fn open(&mut self, name: &'static str) -> Result<File, KernelError> {
+        let io = |source| KernelError::Iterator { name, source };
         match self {
-            Self::Loaded(ebpf) => of(ebpf, name),
-            Self::Pinned(iterators) => iterators
-                .get_mut(name)
-                .ok_or(KernelError::MissingProgram { name }),
+            Self::Loaded(ebpf) => {
+                let iterator = of(ebpf, name)?;
+                let id = iterator.attach().map_err(failed(name))?;
+                let link = iterator.take_link(id).map_err(failed(name))?;
+                link.into_file().map_err(|error| io(std::io::Error::other(error)))
+            }
+            Self::Pinned(files) => {
+                let path = files.get(name).ok_or(KernelError::MissingProgram { name })?;
+                File::open(path).map_err(io)
+            }
         }
     }
 }

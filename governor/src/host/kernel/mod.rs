@@ -102,14 +102,13 @@ impl Kernel {
     /// A governor before us pinned everything: maps and iterators are opened, nothing is loaded. The filter stays as it is,
     /// so that nothing is missed until ours is written.
     fn resume(pins: Pins, options: &KernelOptions) -> Result<Self, KernelError> {
-        let iterators = iterators::open(&pins)?;
         let open = |name: &'static str| {
             MapData::from_pin(pins.path(name))
                 .and_then(Map::from_map_data)
                 .map_err(maps::error(name))
         };
         let mut kernel = Self::assemble(open)?;
-        kernel.iterators = iterators;
+        kernel.iterators = Iterators::pinned(&pins);
         kernel.spool = options.spool.as_deref().and_then(open_spool);
         kernel.pins = Some(pins);
         kernel.resumed = true;

@@ -34,17 +34,10 @@ impl Kernel {
     }
 
     fn rows<T: Plain>(&mut self, name: &'static str) -> Result<Vec<T>, KernelError> {
-        let failed = |source| KernelError::Program {
-            name,
-            source: Box::new(source),
-        };
-        let iterator = self.iterators.get(name)?;
-        let id = iterator.attach().map_err(failed)?;
-        let link = iterator.take_link(id).map_err(failed)?;
-        let io = |source| KernelError::Iterator { name, source };
-        let mut file = link.into_file().map_err(|e| io(std::io::Error::other(e)))?;
+        let mut file = self.iterators.open(name)?;
         let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes).map_err(io)?;
+        file.read_to_end(&mut bytes)
+            .map_err(|source| KernelError::Iterator { name, source })?;
         Ok(bytes
             .chunks_exact(size_of::<T>())
             .filter_map(|row| decode::read(row).ok())
