@@ -8,13 +8,11 @@ use ffrtmp_tests::{World, eventually, hierarchies, machine};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::{SECOND, armed, gated, is_placed, look, status, text_of};
+use super::{armed, bound, gated, is_placed, look, status, text_of};
 
 /// Processes that execute the held file at once.
-const MANY: usize = 100;
-/// A second, and as much again for 100 processes that start at once on two busy CPUs. A guest needs several for that alone.
-fn bound() -> Duration {
-    SECOND.saturating_mul(if machine::emulated() { 15 } else { 2 })
+fn many() -> usize {
+    if machine::emulated() { 30 } else { 100 }
 }
 
 fn send(pid: u32, signal: Signal) {
@@ -29,7 +27,7 @@ fn is_alive(pid: u32) -> bool {
 /// Starts them; each one's end comes with the moment at which it was over.
 fn start_many(world: &World) -> Receiver<(bool, Instant, Instant)> {
     let (tell, ends) = channel();
-    for _ in 0..MANY {
+    for _ in 0..many() {
         let (workload, tell) = (world.workload.clone(), tell.clone());
         std::thread::spawn(move || {
             let start = Instant::now();
@@ -43,10 +41,10 @@ fn start_many(world: &World) -> Receiver<(bool, Instant, Instant)> {
 /// Waits for all of them. Gives the longest time that one took, its life before `since` left out.
 fn finish(ends: &Receiver<(bool, Instant, Instant)>, since: Instant) -> Duration {
     let mut longest = Duration::ZERO;
-    for number in 0..MANY {
+    for number in 0..many() {
         let (success, start, end) = ends
             .recv_timeout(Duration::from_secs(20))
-            .unwrap_or_else(|_| panic!("{number} of {MANY} came back, the others hang"));
+            .unwrap_or_else(|_| panic!("{number} of {} came back, the others hang", many()));
         assert!(success);
         longest = longest.max(end.saturating_duration_since(start.max(since)));
     }

@@ -32,6 +32,9 @@ use crate::host::procfs::{main_group, read_comm, read_uid};
 /// How long an exec may wait for those before it. With the longest budget that makes less than a second.
 const QUEUE_MAX: Duration = Duration::from_millis(450);
 
+/// After how long counts are told that could not be told at once.
+const TELL_AGAIN_MS: u16 = 100;
+
 /// Descriptors kept free for events: an exec whose event gets none is refused by the kernel.
 const DESCRIPTORS_SPARED: usize = 64;
 
@@ -117,7 +120,13 @@ impl Holder {
                 PollFd::new(doorman.as_fd(), PollFlags::POLLIN),
                 PollFd::new(self.channel.as_fd(), PollFlags::POLLIN),
             ];
-            match poll(&mut fds, PollTimeout::NONE) {
+            // A governor that was too busy to take the last counts is told them a little later.
+            let timeout = if self.counts == self.told {
+                PollTimeout::NONE
+            } else {
+                PollTimeout::from(TELL_AGAIN_MS)
+            };
+            match poll(&mut fds, timeout) {
                 Ok(_) | Err(Errno::EINTR) => {}
                 Err(error) => return Err(error.into()),
             }
@@ -150,7 +159,7 @@ impl Holder {
         }
     }
 
-    /// A full buffer is no reason to wait: the next look tells more.
+    /// A full buffer is no reason to wait: the next look tells.
     fn tell_counts(&mut self) {
         if self.counts != self.told && self.channel.send(&Report::Counts(self.counts), &[]).is_ok() {
             self.told = self.counts;
