@@ -7,7 +7,7 @@ use std::time::Duration;
 use ffrtmp_tests::{Workload, World, machine};
 use nix::sys::signal::Signal;
 
-use crate::survival::{all_recorded, check, pinned};
+use crate::survival::{all_recorded, check, life, pinned};
 
 /// How often it is ended; `FFRTMP_TEST_ROUNDS=1000` asks for more. A guest crawls and takes a sample.
 fn rounds() -> u64 {
@@ -47,11 +47,6 @@ impl Load {
     fn total(&self) -> usize {
         self.next.load(Ordering::Relaxed)
     }
-}
-
-fn scripted(workload: &Workload, number: usize) -> Child {
-    let (id, code) = (number.to_string(), (number % 200).to_string());
-    workload.spawn(&["--id", &id, "sleep-us", "500", "exit", &code])
 }
 
 /// A real encoder over ten small pictures.
@@ -117,7 +112,7 @@ fn a_governor_killed_stopped_and_upgraded_at_random_under_load_loses_doubles_and
     let upgrades = std::thread::scope(|scope| {
         for _ in 0..2 {
             scope.spawn(|| {
-                let start = |number| scripted(&workload, number);
+                let start = |number| life(&workload, number);
                 synthetic.run(&stop, start, |number| (number % 200) as i32);
             });
         }

@@ -1,11 +1,12 @@
 //! What the kernel's side keeps while no governor runs: every life, its arguments and its end, told once by the next one.
 
 use std::collections::BTreeMap;
+use std::process::Child;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use ffrtmp_governor::control::types::JobView;
-use ffrtmp_tests::{Options, World, eventually};
+use ffrtmp_tests::{Options, Workload, World, eventually};
 use nix::sys::signal::Signal;
 
 pub(crate) fn pinned(rule: &str) -> Options {
@@ -47,11 +48,10 @@ pub(crate) fn by_number(
     lives
 }
 
-/// A life that ends with a code of its own, as [`check`] expects it.
-fn live(world: &World, number: usize) {
+/// Starts a life that ends with a code of its own, as [`check`] expects it.
+pub(crate) fn life(workload: &Workload, number: usize) -> Child {
     let (id, code) = (number.to_string(), (number % 200).to_string());
-    let steps = ["--id", &id, "sleep-us", "1000", "exit", &code];
-    world.workload.spawn(&steps).wait().unwrap();
+    workload.spawn(&["--id", &id, "sleep-us", "500", "exit", &code])
 }
 
 /// Every number below `total` has one record, and none has two.
@@ -94,7 +94,7 @@ fn what_happens_while_no_governor_runs_is_recorded_once() {
     world.job(leaving.id());
     world.stop(Signal::SIGKILL);
     for number in 0..200 {
-        live(&world, number);
+        life(&world.workload, number).wait().unwrap();
     }
     leaving.kill().unwrap();
     leaving.wait().unwrap();
@@ -207,9 +207,7 @@ fn an_upgrade_and_the_way_back_lose_and_double_nothing() {
         scope.spawn(|| {
             while !stop.load(Ordering::Relaxed) {
                 let number = next.fetch_add(1, Ordering::Relaxed);
-                let (id, code) = (number.to_string(), (number % 200).to_string());
-                let steps = ["--id", &id, "sleep-us", "500", "exit", &code];
-                workload.spawn(&steps).wait().unwrap();
+                life(&workload, number).wait().unwrap();
             }
         });
         // Other sizes are another generation: maps are never shared with it.
@@ -336,7 +334,7 @@ fn a_full_record_map_refuses_new_ones_counts_and_tells_them_and_keeps_the_old() 
     });
     world.stop(Signal::SIGKILL);
     for number in 0..lives {
-        live(&world, number);
+        life(&world.workload, number).wait().unwrap();
     }
     let mut late = world.workload.spawn(&["sleep-us", "600000000"]);
     world.start();
@@ -365,7 +363,7 @@ fn a_full_record_map_refuses_new_ones_counts_and_tells_them_and_keeps_the_old() 
         "each one refused is counted"
     );
     // There is room again.
-    live(&world, lives);
+    life(&world.workload, lives).wait().unwrap();
     eventually("a new record", || by_number(&world, scripted).remove(&lives));
     late.kill().unwrap();
     late.wait().unwrap();

@@ -7,7 +7,8 @@ use std::fs::File;
 use std::path::PathBuf;
 
 use aya::programs::Iter;
-use aya::programs::links::FdLink;
+use aya::programs::iter::IterLink;
+use aya::programs::links::{FdLink, LinkError};
 use aya::{Btf, Ebpf};
 use ffrtmp_abi::program;
 
@@ -39,17 +40,26 @@ fn of<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut Iter, Kernel
         .map_err(failed(name))
 }
 
+/// A link of its own, which walks when its file is read.
+fn link(iterator: &mut Iter, name: &'static str) -> Result<IterLink, KernelError> {
+    let id = iterator.attach().map_err(failed(name))?;
+    iterator.take_link(id).map_err(failed(name))
+}
+
+fn no_file(name: &'static str) -> impl Fn(LinkError) -> KernelError {
+    move |error| KernelError::Iterator {
+        name,
+        source: std::io::Error::other(error),
+    }
+}
+
 /// Loads them, and pins a link of each where there are pins.
 pub(super) fn load(ebpf: &mut Ebpf, btf: &Btf, pins: Option<&Pins>) -> Result<(), KernelError> {
     for name in NAMES {
         let iterator = of(ebpf, name)?;
         iterator.load("task", btf).map_err(failed(name))?;
         if let Some(pins) = pins {
-            let id = iterator.attach().map_err(failed(name))?;
-            let link = iterator.take_link(id).map_err(failed(name))?;
-            let link: FdLink = link
-                .try_into()
-                .map_err(|_| KernelError::MissingProgram { name })?;
+            let link = FdLink::try_from(link(iterator, name)?).map_err(no_file(name))?;
             link.pin(pins.path(name)).map_err(|source| KernelError::Pin {
                 name,
                 source: Box::new(source),
@@ -72,17 +82,14 @@ impl Iterators {
 
     /// A file that gives one walk's rows.
     pub(super) fn open(&mut self, name: &'static str) -> Result<File, KernelError> {
-        let io = |source| KernelError::Iterator { name, source };
         match self {
             Self::Loaded(ebpf) => {
-                let iterator = of(ebpf, name)?;
-                let id = iterator.attach().map_err(failed(name))?;
-                let link = iterator.take_link(id).map_err(failed(name))?;
-                link.into_file().map_err(|error| io(std::io::Error::other(error)))
+                let link = link(of(ebpf, name)?, name)?;
+                link.into_file().map_err(no_file(name))
             }
             Self::Pinned(files) => {
                 let path = files.get(name).ok_or(KernelError::MissingProgram { name })?;
-                File::open(path).map_err(io)
+                File::open(path).map_err(|source| KernelError::Iterator { name, source })
             }
         }
     }
