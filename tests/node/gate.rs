@@ -38,6 +38,8 @@ fn gated(filters: &str) -> World {
     )
     .unwrap();
     std::fs::write(world.path("governor.yaml"), text).unwrap();
+    // An exec that has to read the program from a guest's disk takes longer than the 100 ms after which it is put back.
+    world.workload.spawn(&["exit", "0"]).wait().unwrap();
     let world = world.started();
     armed(&world);
     world
@@ -51,11 +53,17 @@ fn status(world: &World) -> GateStatus {
 
 /// Waits until the workload is held and groups are ready.
 fn armed(world: &World) -> GateStatus {
-    eventually(&format!("an armed gate; log: {}", world.log()), || {
+    let armed = eventually(&format!("an armed gate; log: {}", world.log()), || {
         let status = status(world);
         let held = status.marked.iter().any(|line| line.in_force);
         (status.pid.is_some() && held && status.ready == READY).then_some(status)
-    })
+    });
+    if machine::emulated() {
+        // So many groups are work for more than a guest's whole second of real-time, and the kernel's throttle
+        // (kernel.sched_rt_period_us) would now hold the gate for longer than its budget.
+        std::thread::sleep(Duration::from_secs(1));
+    }
+    armed
 }
 
 fn count(world: &World, name: &str) -> u64 {
@@ -158,8 +166,9 @@ fn whoever_slips_through_in_a_storm_is_counted() {
         let told = counters["placed"] + counters["timeouts"] + counters["no_group"];
         (told >= looks.len() as u64).then_some(counters)
     });
+    // Whom the gate moved more than 100 ms before its exec was put back before that; only a crawling machine has those.
     assert!(
-        outside <= counters["timeouts"] + counters["no_group"],
+        outside <= counters["timeouts"] + counters["no_group"] + counters["put_back"],
         "{outside} outside, {counters:?}"
     );
 }

@@ -138,7 +138,8 @@ fn long_lived_targets_of_a_storm_are_placed_within_a_second_of_a_stalled_governo
     let mut staying = Vec::new();
     for number in 0..storm {
         if number % (storm / STAYING) == 0 {
-            staying.push(world.workload.spawn(&["sleep-us", "600000000"]));
+            // Longer than a guest takes for a storm of any size: an hour.
+            staying.push(world.workload.spawn(&["sleep-us", "3600000000"]));
         } else {
             world.workload.spawn(&["exit", "0"]).wait().unwrap();
         }

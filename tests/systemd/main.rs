@@ -10,6 +10,7 @@
 
 mod containers;
 mod deploy;
+mod gate;
 mod restart;
 mod run;
 mod scope;

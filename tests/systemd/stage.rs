@@ -104,8 +104,13 @@ pub(crate) fn gone(pid: u32) {
 
 /// Starts the governor's own unit, with the rules of these tests.
 pub(crate) fn governor() {
+    governor_with(RULES);
+}
+
+/// The same with other rules; it must not run yet.
+pub(crate) fn governor_with(rules: &str) {
     fs::create_dir_all("/etc/ffrtmp").unwrap();
-    fs::write("/etc/ffrtmp/governor.yaml", RULES).unwrap();
+    fs::write("/etc/ffrtmp/governor.yaml", rules).unwrap();
     let started = shell("systemctl start ffrtmp-governor");
     assert!(
         started.status.success(),

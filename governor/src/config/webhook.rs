@@ -27,6 +27,8 @@ pub(super) struct RawWebhook {
     pub(super) events: Option<Vec<Happened>>,
     /// More headers, such as Authorization.
     pub(super) headers: Option<BTreeMap<String, At<String>>>,
+    /// Absolute path of a file with certificates (PEM): the only authorities trusted over https. Default: the system's.
+    pub(super) ca_file: Option<At<String>>,
     /// Absolute path of a file with a key; each body is signed with it (HMAC-SHA256, header Ffrtmp-Signature).
     pub(super) secret_file: Option<At<String>>,
     /// How long one try may take, 100ms to 5m. Default 10s.
@@ -48,6 +50,7 @@ pub(super) fn lower(at: &At<RawWebhook>, problems: &mut Problems) -> Option<Webh
     }
     let url = raw.url.as_ref().and_then(|url| address(url, problems));
     let headers = headers(raw.headers.as_ref(), problems);
+    let ca_file = absolute(raw.ca_file.as_ref(), "webhook.ca_file", problems);
     let secret_file = absolute(raw.secret_file.as_ref(), "webhook.secret_file", problems);
     let timeout = between(raw.timeout.as_ref(), "webhook.timeout", TRY, problems);
     let retries = number(raw.retries.as_ref(), "webhook.retries", (0, 1000), problems);
@@ -59,6 +62,7 @@ pub(super) fn lower(at: &At<RawWebhook>, problems: &mut Problems) -> Option<Webh
     Some(WebhookConfig {
         events: raw.events.clone().unwrap_or_else(|| usual.events.clone()),
         headers,
+        ca_file,
         secret_file,
         timeout: timeout.unwrap_or(usual.timeout),
         retries: retries.unwrap_or(usual.retries),

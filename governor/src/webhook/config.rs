@@ -17,6 +17,8 @@ pub struct WebhookConfig {
     pub events: Vec<Happened>,
     /// More headers of each request; values are marked sensitive and never shown.
     pub headers: HeaderMap,
+    /// File with the authorities (PEM) that alone are trusted over https; `None` trusts those of the system.
+    pub ca_file: Option<PathBuf>,
     /// File with the key that signs each body; `None` signs nothing.
     pub secret_file: Option<PathBuf>,
     /// How long one try may take.
@@ -52,6 +54,7 @@ impl WebhookConfig {
             url,
             events: Self::EVENTS.to_vec(),
             headers: HeaderMap::new(),
+            ca_file: None,
             secret_file: None,
             timeout: Self::TIMEOUT,
             retries: Self::RETRIES,

@@ -1,11 +1,12 @@
 //! One delivery after the other: the request, what its answer means, and when to try again.
 
+use std::path::Path;
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 use data_encoding::HEXLOWER;
 use reqwest::header::{CONTENT_TYPE, RETRY_AFTER};
-use reqwest::{Client, Response, StatusCode};
+use reqwest::{Certificate, Client, Response, StatusCode};
 use ring::hmac;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -62,7 +63,9 @@ impl Deliverer {
         let key = config.secret_file.as_ref().map(key_from).transpose()?;
         crate::tls::use_ring();
         let mut client = Client::builder();
-        if config.url.scheme() == "http" {
+        if let Some(path) = &config.ca_file {
+            client = client.tls_certs_only(authorities(path)?);
+        } else if config.url.scheme() == "http" {
             // A machine without a store of certificates can still reach such a server.
             client = client.tls_certs_only(Vec::new());
         }
@@ -198,6 +201,19 @@ fn judged(response: &Response) -> Tried {
 
 fn reason(error: &reqwest::Error) -> String {
     crate::host::file::chain(error)
+}
+
+fn authorities(path: &Path) -> Result<Vec<Certificate>, WebhookError> {
+    let text = std::fs::read(path).map_err(|source| WebhookError::Authorities {
+        path: path.to_owned(),
+        source,
+    })?;
+    match Certificate::from_pem_bundle(&text) {
+        Ok(found) if !found.is_empty() => Ok(found),
+        Ok(_) | Err(_) => Err(WebhookError::NoAuthority {
+            path: path.to_owned(),
+        }),
+    }
 }
 
 fn key_from(path: &std::path::PathBuf) -> Result<hmac::Key, WebhookError> {

@@ -59,6 +59,20 @@ pub enum WebhookError {
         /// The file.
         path: PathBuf,
     },
+    /// The authorities cannot be read.
+    #[error("read the webhook's ca_file {}; make it a file readable for root", path.display())]
+    Authorities {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// They are none.
+    #[error("the webhook's ca_file {} holds no certificate; write one as PEM (-----BEGIN CERTIFICATE-----)", path.display())]
+    NoAuthority {
+        /// The file.
+        path: PathBuf,
+    },
     /// The client could not be made.
     #[error("make the webhook's HTTP client")]
     Client(#[source] reqwest::Error),

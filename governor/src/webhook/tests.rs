@@ -10,6 +10,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
+use axum_server::tls_rustls::RustlsConfig;
 use tokio::net::TcpListener;
 
 use super::deliver::{DELIVERY, EVENT, LOST, SIGNATURE};
@@ -62,9 +63,12 @@ impl Server {
         })
     }
 
+    fn routes(&self) -> Router {
+        Router::new().route("/hook", post(take)).with_state(self.clone())
+    }
+
     async fn serve(&self, listener: TcpListener) {
-        let app = Router::new().route("/hook", post(take)).with_state(self.clone());
-        axum::serve(listener, app).await.unwrap();
+        axum::serve(listener, self.routes()).await.unwrap();
     }
 
     async fn start(&self) -> SocketAddr {
@@ -291,6 +295,53 @@ async fn a_stop_delivers_what_waits() {
     webhook.close().await;
     assert_eq!(stats.snapshot().delivered, 20);
     assert_eq!(server.seen().len(), 20);
+}
+
+#[tokio::test]
+async fn over_https_a_server_is_known_by_its_authority_and_a_stranger_gets_nothing() {
+    let issued = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    let chain = vec![issued.cert.der().to_vec()];
+    crate::tls::use_ring();
+    let tls = RustlsConfig::from_der(chain, issued.signing_key.serialize_der())
+        .await
+        .unwrap();
+    let server = Server::answering(&[]);
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let address = listener.local_addr().unwrap();
+    let serving = axum_server::from_tcp_rustls(listener, tls).unwrap();
+    tokio::spawn(serving.serve(server.routes().into_make_service()));
+
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("ca.pem");
+    let trusting = WebhookConfig {
+        url: format!("https://{address}/hook").parse().unwrap(),
+        ca_file: Some(path.clone()),
+        retries: 1,
+        ..config(address)
+    };
+    let figures = async |pid| {
+        let (webhook, events) = Webhook::start(trusting.clone()).unwrap();
+        events.send(event(Happened::Placed, pid)).await.unwrap();
+        settled(&webhook.stats).await
+    };
+    std::fs::write(&path, issued.cert.pem()).unwrap();
+    assert_eq!(figures(1).await.delivered, 1);
+    let other = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    std::fs::write(&path, other.cert.pem()).unwrap();
+    let refused = figures(2).await;
+    assert_eq!((refused.delivered, refused.given_up), (0, 1), "{refused:?}");
+    assert_eq!(pids(&server.seen()), [1]);
+    std::fs::write(&path, "no certificate").unwrap();
+    assert!(matches!(
+        Webhook::start(trusting.clone()),
+        Err(WebhookError::NoAuthority { .. })
+    ));
+    std::fs::remove_file(&path).unwrap();
+    assert!(matches!(
+        Webhook::start(trusting),
+        Err(WebhookError::Authorities { .. })
+    ));
 }
 
 #[tokio::test]

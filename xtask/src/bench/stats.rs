@@ -7,6 +7,8 @@ use serde::Serialize;
 pub(super) struct Summary {
     /// Number of figures.
     pub(super) count: usize,
+    /// The smallest.
+    pub(super) min: Option<f64>,
     /// Half are at or below it.
     pub(super) p50: Option<f64>,
     /// Nine of ten are.
@@ -23,6 +25,7 @@ impl Summary {
         figures.sort_by(f64::total_cmp);
         Self {
             count: figures.len(),
+            min: figures.first().copied(),
             p50: percentile(&figures, 50),
             p90: percentile(&figures, 90),
             p99: percentile(&figures, 99),

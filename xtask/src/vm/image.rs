@@ -16,7 +16,15 @@ use super::kernel::Kernel;
 use crate::{package, workspace};
 
 /// Modules the guest loads: its disk, randomness, BFQ, without which no IO weight can act, and disks of a test's own.
-const MODULES: &[&str] = &["virtio_pci", "virtio_blk", "virtio_rng", "ext4", "bfq", "loop"];
+const MODULES: &[&str] = &[
+    "virtio_pci",
+    "virtio_blk",
+    "virtio_rng",
+    "ext4",
+    "bfq",
+    "loop",
+    "overlay",
+];
 
 /// Host packages whose programs the guest gets. The real ones and not busybox's applets: a test that execs `sleep`
 /// must see an exec of a file named `sleep`.

@@ -32,10 +32,14 @@ fn a_webhook_needs_an_address_and_has_defaults_for_the_rest() {
 #[test]
 fn every_key_of_a_webhook_acts_and_its_secrets_are_not_shown() {
     let text = "webhook:\n  url: http://127.0.0.1:8080/\n  events: [oom, closed]\n  headers: {Authorization: Bearer \
-                s3cret}\n  secret_file: /etc/ffrtmp/webhook.key\n  timeout: 3s\n  retries: 0\n";
+                s3cret}\n  ca_file: /etc/ffrtmp/ca.pem\n  secret_file: /etc/ffrtmp/webhook.key\n  timeout: 3s\n  retries: 0\n";
     let webhook = parse("node.yaml", text).unwrap().webhook.unwrap();
     assert_eq!(webhook.events, [Happened::Oom, Happened::Closed]);
     assert_eq!(webhook.headers["authorization"], "Bearer s3cret");
+    assert_eq!(
+        webhook.ca_file.as_deref(),
+        Some(std::path::Path::new("/etc/ffrtmp/ca.pem"))
+    );
     assert_eq!(
         webhook.secret_file.as_deref(),
         Some(std::path::Path::new("/etc/ffrtmp/webhook.key"))

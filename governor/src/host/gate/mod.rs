@@ -113,6 +113,8 @@ pub struct Gate {
     counts: Counts,
     /// Of the gates before this one.
     earlier: Counts,
+    /// Processes it moved that were put back.
+    put_back: u64,
 }
 
 impl Gate {
@@ -140,6 +142,7 @@ impl Gate {
             lacks: Vec::new(),
             counts: Counts::default(),
             earlier: Counts::default(),
+            put_back: 0,
         })
     }
 
@@ -322,6 +325,13 @@ impl Gate {
     /// The process that the gate moved, for whoever knows its exec.
     pub fn take(&mut self, pid: u32) -> Option<Taken> {
         self.taken.remove(&pid)
+    }
+
+    /// The same, for whoever puts it back.
+    pub fn take_to_put_back(&mut self, pid: u32) -> Option<Taken> {
+        let taken = self.take(pid);
+        self.put_back += u64::from(taken.is_some());
+        taken
     }
 
     /// The same, left here.

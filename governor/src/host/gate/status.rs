@@ -30,7 +30,7 @@ impl Gate {
             restarts: self.restarts,
             lacks: self.lacks.clone(),
             risks: RISKS.map(str::to_owned).to_vec(),
-            counters: named(&self.all_counts()),
+            counters: named(&self.all_counts(), self.put_back),
         }
     }
 
@@ -54,7 +54,7 @@ impl Gate {
     }
 }
 
-fn named(counts: &Counts) -> BTreeMap<String, u64> {
+fn named(counts: &Counts, put_back: u64) -> BTreeMap<String, u64> {
     let Counts {
         held,
         placed,
@@ -74,6 +74,7 @@ fn named(counts: &Counts) -> BTreeMap<String, u64> {
         ("timeouts", timeouts),
         ("no_group", no_group),
         ("refused", refused),
+        ("put_back", put_back),
     ];
     pairs.map(|(name, value)| (name.to_owned(), value)).into()
 }

@@ -60,7 +60,7 @@ impl LinuxHost {
 
     /// Undoes what the gate did to a process that is no job of its own. Nothing for any other.
     pub fn put_back(&mut self, pid: u32) {
-        let Some(taken) = self.gate.as_mut().and_then(|gate| gate.take(pid)) else {
+        let Some(taken) = self.gate.as_mut().and_then(|gate| gate.take_to_put_back(pid)) else {
             return;
         };
         if let Ok(process) = Pinned::of_pid(pid)

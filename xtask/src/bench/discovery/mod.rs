@@ -4,6 +4,7 @@
 //! to the machine: on Linux 6.18 and later lone moves stay cheap until the next boot; `--stock` does without it.
 
 mod adoption;
+mod births;
 mod cost;
 mod duel;
 mod gate;
@@ -124,6 +125,8 @@ struct Mode {
     fast_us: Option<f64>,
     /// What the governor says of it.
     said: Option<String>,
+    /// What every other start on the machine takes: as found, and with fast placement.
+    births: Option<(births::Births, births::Births)>,
 }
 
 /// Every figure of one run.
@@ -200,7 +203,7 @@ fn measure(binaries: &Path, settings: Settings, keep_stock: bool) -> Result<Resu
         println!("== placement without fast placement");
         stock = Card::alone().hold(binaries, &settings)?;
     }
-    let (mode, fast) = fast_placement(binaries, found, keep_stock)?;
+    let (mode, fast) = fast_placement(binaries, found, &settings, keep_stock)?;
     let extra = if keep_stock { "" } else { "fast_placement: true\n" };
     println!("== placement beside the peers: lone starts");
     let mut rows = Card::lone(extra).hold(binaries, &settings)?;
@@ -244,15 +247,27 @@ fn measure(binaries: &Path, settings: Settings, keep_stock: bool) -> Result<Resu
 
 /// Lets a governor climb its ladder once, then keeps lone moves cheap for everybody while the peers are measured: before
 /// Linux 6.18 the effect would end with that governor, and the peers would be measured on another machine.
-fn fast_placement(binaries: &Path, found: Duration, keep_stock: bool) -> Result<(Mode, Option<stage::Fast>)> {
+fn fast_placement(
+    binaries: &Path,
+    found: Duration,
+    settings: &Settings,
+    keep_stock: bool,
+) -> Result<(Mode, Option<stage::Fast>)> {
     let mut mode = Mode {
         found_us: found.as_secs_f64() * 1e6,
         fast_us: None,
         said: None,
+        births: None,
     };
     if keep_stock {
         return Ok((mode, None));
     }
+    let before = if stage::is_fast(found) {
+        None
+    } else {
+        println!("== other starts on the machine, before and after fast placement");
+        Some(births::measure(settings)?)
+    };
     println!("== switching fast placement on");
     mode.said = own::ladder(binaries)?;
     // What cannot be had is told by the governor and by the probe.
@@ -261,6 +276,10 @@ fn fast_placement(binaries: &Path, found: Duration, keep_stock: bool) -> Result<
     } else {
         stage::Fast::on().ok()
     };
-    mode.fast_us = Some(stage::lone_move()?.as_secs_f64() * 1e6);
+    let fast_move = stage::lone_move()?;
+    mode.fast_us = Some(fast_move.as_secs_f64() * 1e6);
+    if let Some(before) = before.filter(|_| stage::is_fast(fast_move)) {
+        mode.births = Some((before, births::measure(settings)?));
+    }
     Ok((mode, fast))
 }

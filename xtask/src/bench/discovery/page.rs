@@ -51,11 +51,32 @@ fn mode(results: &Results) -> String {
     } else {
         ""
     };
+    let births = mode.births.as_ref().map(|(before, after)| {
+        format!(
+            "\nwhat it changes for the whole host, before and after, median (least to most) of {} rounds: a thread's start and \
+             end {} and {} us, those of /bin/true {} and {} us",
+            before.exec_us.count,
+            range(&before.thread_us),
+            range(&after.thread_us),
+            range(&before.exec_us),
+            range(&after.exec_us),
+        )
+    });
     format!(
-        "a lone move between groups: {:.0} us as found, {} us with fast placement ({}){stock}",
+        "a lone move between groups: {:.0} us as found, {} us with fast placement ({}){stock}{}",
         mode.found_us,
         figure(mode.fast_us, 0),
         mode.said.as_deref().unwrap_or("not switched on"),
+        births.unwrap_or_default(),
+    )
+}
+
+fn range(summary: &Summary) -> String {
+    format!(
+        "{} ({} to {})",
+        figure(summary.p50, 1),
+        figure(summary.min, 1),
+        figure(summary.max, 1)
     )
 }
 
