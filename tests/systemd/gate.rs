@@ -61,7 +61,11 @@ fn in_its_unit_it_holds_an_exec_lacks_nothing_and_a_restart_leaves_the_workload_
     governor_with(RULES);
     let (gate, status) = armed();
     assert_eq!(status.lacks, Vec::<String>::new());
-    assert!(!group(gate).contains("ffrtmp-governor.service"), "{}", group(gate));
+    assert!(
+        !group(gate).contains("ffrtmp-governor.service"),
+        "{}",
+        group(gate)
+    );
     let look = "/opt/held/look";
     sh(&format!(
         "systemd-run --quiet --unit held /opt/held/ffmpeg own-group {look} sleep-us 600000000"
