@@ -274,6 +274,20 @@ fn who_never_executes_is_put_back() {
 }
 
 #[test]
+fn it_sleeps_when_nothing_executes() {
+    let world = gated("");
+    let gate = status(&world).pid.unwrap();
+    // The first change of its group is that it is in it. Who is told of it must not be told for ever.
+    let busy = [world.governor_pid(), gate].map(|pid| {
+        let before = machine::cpu_ticks(pid);
+        std::thread::sleep(Duration::from_secs(1));
+        machine::cpu_ticks(pid) - before
+    });
+    // Of the 100 of a second; asking for the state costs a few.
+    assert!(busy.iter().all(|ticks| *ticks < 20), "{busy:?}");
+}
+
+#[test]
 fn doctor_shows_what_is_held_what_is_lacking_and_what_remains() {
     let world = gated("");
     let output = world.output(&["doctor"]);

@@ -69,9 +69,11 @@ pub fn chain(error: &dyn Error) -> String {
 
 /// The whole file as text; bytes that are not UTF-8 are replaced.
 pub fn read(path: &Path) -> Result<String, IoError> {
-    let mut bytes = Vec::with_capacity(256);
+    let mut bytes = Vec::with_capacity(1024);
     std::fs::File::open(path)
         .map_err(|error| IoError::new("open", path, error))?
+        // Whatever the limit: a plain file's read asks for its size first, which the kernel's files do not know.
+        .take(u64::MAX)
         .read_to_end(&mut bytes)
         .map_err(|error| IoError::new("read", path, error))?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())

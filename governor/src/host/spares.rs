@@ -150,16 +150,15 @@ impl Spares {
         self.pools = wanted.into_iter().map(pool).collect();
     }
 
-    /// A group that is ready for this class and these limits, and the order for the one that replaces it.
-    pub fn take(&mut self, tree: &Tree, class: &str, limits: &Limits) -> Option<Prepared> {
+    /// A group that is ready for this class and these limits. The one that replaces it comes with [`Self::refill`], which
+    /// wakes a thread and is therefore for after the placement.
+    pub fn take(&mut self, class: &str, limits: &Limits) -> Option<Prepared> {
         self.collect();
         let pool = self
             .pools
             .iter_mut()
             .find(|pool| pool.pair.class == class && pool.pair.limits == *limits)?;
-        let spare = pool.ready.pop_front();
-        self.refill(tree);
-        spare
+        pool.ready.pop_front()
     }
 
     /// Throws all spares away, because what stands above them changes. New ones come with [`Self::refill`].

@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
+use std::os::unix::fs::FileExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -175,8 +176,10 @@ fn watch_freeze(dir: &Path, pid: u32) -> Result<(), String> {
     let watch = move || {
         let _said = realtime::raise_this_thread();
         loop {
-            let frozen = file::read(&path).is_ok_and(|text| text.lines().any(|line| line == "frozen 1"));
-            if frozen {
+            // Read through the descriptor that is polled, or kernfs goes on telling of the same change for ever.
+            let mut room = [0; 64];
+            let read = events.read_at(&mut room, 0).unwrap_or(0);
+            if room[..read].split(|byte| *byte == b'\n').any(|line| line == b"frozen 1") {
                 // One that ended meanwhile is as good.
                 let _ended = gate.signal(libc::SIGKILL);
             }

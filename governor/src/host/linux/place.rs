@@ -57,7 +57,9 @@ impl LinuxHost {
         if let Some(taken) = self.gate.as_mut().and_then(|gate| gate.take(order.key.pid)) {
             return self.join_taken(order.key, process, taken, placement);
         }
-        match self.make_and_fill(order, process) {
+        let filled = self.make_and_fill(order, process);
+        self.spares.refill(&self.tree);
+        match filled {
             Ok((prepared, moved)) => Ok(self.joined(order.key, prepared, &moved, placement)),
             Err(error) => {
                 if let CgroupError::Create(refused) = &error {
@@ -84,7 +86,7 @@ impl LinuxHost {
         let mut again = true;
         let mut spare = order
             .spare
-            .then(|| self.spares.take(&self.tree, &order.class, &order.limits))
+            .then(|| self.spares.take(&order.class, &order.limits))
             .flatten();
         loop {
             let prepared = match spare.take() {

@@ -48,6 +48,9 @@ impl LinuxHost {
 /// A job's processes beside the first one. For a user without privilege those that run as somebody else (set-uid) are
 /// left out: they stay where they are.
 pub(super) fn children(kernel: &Source, key: ProcessKey, owner: Option<&u32>) -> Vec<ProcessKey> {
+    if !kernel.may_have_children(key) {
+        return Vec::new();
+    }
     let theirs =
         |child: ProcessKey| owner.is_none_or(|uid| owners(child).is_some_and(|ids| ids == [*uid; 4]));
     let members = kernel.members_of(key).into_iter();
