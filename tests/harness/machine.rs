@@ -23,12 +23,13 @@ pub fn status_of(pid: &str, key: &str) -> Option<String> {
     Some(value.trim().to_owned())
 }
 
-/// CPU time that a process has used, in ticks of a hundredth of a second.
-pub fn cpu_ticks(pid: u32) -> u64 {
+/// CPU time that a process has used, in ticks of a hundredth of a second; `None` when it is gone.
+pub fn cpu_ticks(pid: u32) -> Option<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // Fields 14 and 15 of proc(5), counted from behind the name, which may hold anything.
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    let fields = stat.rsplit_once(") ").unwrap().1.split(' ');
-    fields.skip(11).take(2).map(|ticks| ticks.parse::<u64>().unwrap()).sum()
+    let (_, fields) = stat.rsplit_once(") ")?;
+    let ticks = fields.split(' ').skip(11).take(2);
+    ticks.map(|ticks| ticks.parse::<u64>().ok()).sum()
 }
 
 /// A process's groups as the kernel lists them, a line each hierarchy.

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ffrtmp_abi::decode::{DecodeError, Entry};
-use ffrtmp_abi::{COUNTERS, LiveRow, ProcessKey, Record, TaskRow, state};
+use ffrtmp_abi::{COUNTERS, LiveRow, ProcessKey, Record, TaskRow};
 
 use super::alias::Aliases;
 use super::file::chain;
@@ -323,17 +323,6 @@ impl Source {
                 kernel.root_of(aliases.exact(key)).map(|root| aliases.told(root))
             }
             Self::Followed(follower) => follower.root_of(key),
-        }
-    }
-
-    /// False when the job surely has one process, the first: a walk over all members costs 100 µs.
-    pub fn may_have_children(&self, root: ProcessKey) -> bool {
-        match self {
-            Self::Kernel(..) => {
-                let record = self.record(root);
-                record.is_none_or(|record| record.state != state::LIVE || record.live != 1)
-            }
-            Self::Followed(_) => true,
         }
     }
 

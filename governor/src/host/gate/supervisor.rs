@@ -179,7 +179,10 @@ fn watch_freeze(dir: &Path, pid: u32) -> Result<(), String> {
             // Read through the descriptor that is polled, or kernfs goes on telling of the same change for ever.
             let mut room = [0; 64];
             let read = events.read_at(&mut room, 0).unwrap_or(0);
-            if room[..read].split(|byte| *byte == b'\n').any(|line| line == b"frozen 1") {
+            if room[..read]
+                .split(|byte| *byte == b'\n')
+                .any(|line| line == b"frozen 1")
+            {
                 // One that ended meanwhile is as good.
                 let _ended = gate.signal(libc::SIGKILL);
             }
