@@ -94,7 +94,7 @@ impl Bench {
     fn limited(&mut self, script: &str, limits: &Limits) -> (Prepared, Pinned) {
         let prepared = self.prepare(limits);
         let process = self.waiting(script);
-        let moved = self.tree.place(&prepared.group, &process, Vec::new).unwrap();
+        let moved = self.tree.place(&prepared.group, &[], &process, Vec::new).unwrap();
         assert!(moved.refused.is_empty() && moved.warnings.is_empty(), "{moved:?}");
         assert!(self.tree.contains(&prepared.group, &process));
         self.go(&process);

@@ -4,16 +4,16 @@
 //! entries the map is walked once, so a full ring costs argv and time, never a record.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use ffrtmp_abi::decode::{self, Entry, Exec};
-use ffrtmp_abi::{Counter, ExitEvent, MoveEvent, ProcessKey, Record, flag, state};
+use ffrtmp_abi::{Counter, MoveEvent, ProcessKey, Record, state};
 
-use crate::core::event::{Event, ExitFacts, ForeignMove, Killer};
+use crate::core::event::{Event, ForeignMove};
 use crate::core::facts::{Found, ProcessFacts};
-use crate::core::redact::harmless;
 use crate::host::procfs;
-use crate::host::source::Source;
 
+use super::ends::{End, Ends};
 use super::places::Places;
 use super::{BATCH, Worker, clock};
 
@@ -45,6 +45,8 @@ pub(super) struct Intake {
     batch: Vec<Result<Entry, decode::DecodeError>>,
     /// What is known of where processes sit.
     places: Places,
+    /// Taken from the ring, and not handled until nobody waits to be placed.
+    pub(super) ends: Ends,
 }
 
 impl Intake {
@@ -57,6 +59,7 @@ impl Intake {
             resyncs: 0,
             batch: Vec::new(),
             places: Places::default(),
+            ends: Ends::default(),
         }
     }
 
@@ -70,16 +73,14 @@ impl Intake {
 }
 
 impl Worker {
-    /// Takes one batch from the ring and says how many entries it had. Level-triggered epoll comes back when more is
-    /// there.
-    pub(super) fn on_ring(&mut self) -> usize {
-        let taken = self.take_batch();
+    /// Takes one batch from the ring, all but its ends. Level-triggered epoll comes back when more is there.
+    pub(super) fn on_ring(&mut self) {
+        self.take_batch();
         self.answer_losses();
         if self.brain.host.kernel.take_pass_due() {
             self.close_over_children();
             self.scan();
         }
-        taken
     }
 
     /// Everything that is in the ring now.
@@ -94,9 +95,14 @@ impl Worker {
         }
     }
 
-    fn take_batch(&mut self) -> usize {
+    /// Takes one batch and says how many entries it had.
+    pub(super) fn take_batch(&mut self) -> usize {
         let mut batch = std::mem::take(&mut self.intake.batch);
         let mut taken = self.brain.host.kernel.drain(BATCH, &mut batch);
+        if taken == 0 {
+            self.intake.batch = batch;
+            return 0;
+        }
         if taken == BATCH {
             taken += self.brain.host.kernel.drain(BACKLOG, &mut batch);
             self.living_first(&mut batch);
@@ -106,8 +112,8 @@ impl Worker {
         for entry in batch.drain(..) {
             match entry {
                 Ok(Entry::Exec(exec)) => self.on_exec(&exec),
-                Ok(Entry::Exit(exit)) => self.on_exit(exit.header.root, exit.header.at_ns),
-                Ok(Entry::Drained(exit)) => self.on_drained(&exit),
+                Ok(Entry::Exit(exit)) => self.intake.ends.push(End::First(exit)),
+                Ok(Entry::Drained(exit)) => self.intake.ends.push(End::Last(exit)),
                 Ok(Entry::Move(moved)) => self.on_move(&moved),
                 Err(error) => {
                     self.intake.undecodable += 1;
@@ -176,6 +182,7 @@ impl Worker {
             Event::Appeared(facts)
         };
         self.brain.feed(clock::boot_ns(), event);
+        self.brain.host.sits = None;
     }
 
     fn exec_facts(&mut self, exec: &Exec) -> ProcessFacts {
@@ -212,11 +219,16 @@ impl Worker {
     fn complete(&mut self, facts: &mut ProcessFacts, place: u64) {
         let needs = self.brain.core.needs();
         let own = needs.parent || needs.cwd;
-        if !own && self.intake.places.fill(place, needs.namespaces, facts) {
+        if !own && let Some(listed) = self.intake.places.fill(place, needs.namespaces, facts) {
+            self.brain.host.sits = Some((facts.key, listed));
             return;
         }
         // A process that is gone already keeps what the kernel told.
-        let read = procfs::complete(facts, needs);
+        let Ok(Some(listed)) = procfs::complete(facts, needs) else {
+            return;
+        };
+        let listed = Arc::new(listed);
+        self.brain.host.sits = Some((facts.key, Arc::clone(&listed)));
         // One that we had moved says nothing of where it executed.
         let moved = self
             .brain
@@ -224,43 +236,8 @@ impl Worker {
             .gate
             .as_ref()
             .is_some_and(|gate| gate.taken(facts.key.pid).is_some());
-        if read.is_ok() && !moved && !self.brain.core.knows(facts.key) && self.brain.host.tree.has_v2() {
-            self.intake.places.learn(place, needs.namespaces, facts);
-        }
-    }
-
-    /// The first process of a job ended, as its record says.
-    pub(super) fn on_exit(&mut self, key: ProcessKey, at_ns: u64) {
-        let Some(record) = self.brain.host.kernel.record(key) else {
-            return;
-        };
-        if record.state != state::EXITED {
-            return;
-        }
-        let now = clock::boot_ns();
-        let exit = exit_facts(&self.brain.host.kernel, key, &record);
-        let usage = exit.usage;
-        self.brain.feed(
-            now,
-            Event::Exited {
-                key,
-                exit,
-                live: record.live,
-            },
-        );
-        if record.live == 0 {
-            self.brain.feed(now, Event::Drained { key, usage, at_ns });
-        }
-    }
-
-    fn on_drained(&mut self, event: &ExitEvent) {
-        let key = event.header.root;
-        let Some(record) = self.brain.host.kernel.record(key) else {
-            return;
-        };
-        // The entry of the first process's exit may have been dropped.
-        if record.state == state::EXITED {
-            self.on_exit(key, event.header.at_ns);
+        if !moved && !self.brain.core.knows(facts.key) && self.brain.host.tree.has_v2() {
+            self.intake.places.learn(place, needs.namespaces, facts, listed);
         }
     }
 
@@ -375,25 +352,5 @@ impl Worker {
             },
             Err(_gone) => told,
         }
-    }
-}
-
-/// How a first process ended, from its record.
-pub(super) fn exit_facts(source: &Source, key: ProcessKey, record: &Record) -> ExitFacts {
-    let (status, unobserved) = source.status(key, record);
-    let killer = (record.flags & flag::KILLER != 0).then(|| Killer {
-        signal: record.kill_signal,
-        pid: record.kill_pid,
-        uid: record.kill_uid,
-        comm: harmless(&decode::text(&record.kill_comm)),
-        kernel: record.flags & flag::KILLER_KERNEL != 0,
-    });
-    ExitFacts {
-        at_ns: record.exit_ns,
-        status,
-        unobserved,
-        oom: record.flags & flag::OOM != 0,
-        killer,
-        usage: source.usage(record),
     }
 }

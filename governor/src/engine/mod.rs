@@ -7,6 +7,7 @@
 pub mod brain;
 pub mod clock;
 mod command;
+mod ends;
 mod gate;
 mod groups;
 pub mod handle;
@@ -286,12 +287,8 @@ impl Worker {
         let mut ready = [EpollEvent::empty(); 64];
         while self.stop.is_none() {
             self.arm_timer();
-            let patience = self.brain.outbox.limits.patience();
+            let patience = self.patience();
             let count = match self.epoll.wait(&mut ready, patience) {
-                Ok(0) => {
-                    self.watch_limits_of_one();
-                    continue;
-                }
                 Ok(count) => count,
                 Err(nix::errno::Errno::EINTR) => continue,
                 Err(error) => {
@@ -299,17 +296,19 @@ impl Worker {
                     return;
                 }
             };
+            if count == 0 {
+                self.watch_limits_of_one();
+            }
             for event in &ready[..count] {
                 match event.data() {
-                    RING => {
-                        self.on_ring();
-                    }
+                    RING => self.on_ring(),
                     WAKE => self.on_wake(),
                     TIMER => self.on_timer(),
                     token @ FIRST_GATE..FIRST_PROCESS => self.on_gate(token),
                     token => self.on_watched(token, event.events()),
                 }
             }
+            self.take_ends();
             self.watch_groups();
             self.forget_limits();
             self.watch_pressure();
@@ -318,6 +317,7 @@ impl Worker {
                 self.sync_filter();
             }
         }
+        self.finish_ends();
         let live = self.brain.core.live() > 0;
         self.brain.host.tidy(live);
         if let Some(reply) = self.stop.take() {

@@ -2,6 +2,9 @@
 //! first look at a new process costs more than the judgement.
 
 use std::collections::HashMap;
+use std::sync::Arc;
+
+use procfs::ProcessCGroups;
 
 use crate::core::facts::ProcessFacts;
 
@@ -13,6 +16,7 @@ const MAX: usize = 1024;
 struct Place {
     cgroup: Option<String>,
     container: Option<String>,
+    listed: Arc<ProcessCGroups>,
 }
 
 /// Places seen so far. The second part of the key tells whether pid namespaces were looked at.
@@ -20,18 +24,27 @@ struct Place {
 pub(super) struct Places(HashMap<(u64, bool), Place>);
 
 impl Places {
-    /// Fills in what is known of the place. False when it is nothing.
-    pub(super) fn fill(&self, number: u64, namespaces: bool, facts: &mut ProcessFacts) -> bool {
-        let Some(place) = self.0.get(&(number, namespaces)) else {
-            return false;
-        };
+    /// Fills in what is known of the place, and gives its groups. `None` when that is nothing.
+    pub(super) fn fill(
+        &self,
+        number: u64,
+        namespaces: bool,
+        facts: &mut ProcessFacts,
+    ) -> Option<Arc<ProcessCGroups>> {
+        let place = self.0.get(&(number, namespaces))?;
         facts.cgroup.clone_from(&place.cgroup);
         facts.container.clone_from(&place.container);
-        true
+        Some(Arc::clone(&place.listed))
     }
 
     /// Remembers what /proc said of a process that nobody has moved since its exec. 0 is no number.
-    pub(super) fn learn(&mut self, number: u64, namespaces: bool, facts: &ProcessFacts) {
+    pub(super) fn learn(
+        &mut self,
+        number: u64,
+        namespaces: bool,
+        facts: &ProcessFacts,
+        listed: Arc<ProcessCGroups>,
+    ) {
         if number == 0 || facts.cgroup.is_none() {
             return;
         }
@@ -41,6 +54,7 @@ impl Places {
         let place = Place {
             cgroup: facts.cgroup.clone(),
             container: facts.container.clone(),
+            listed,
         };
         self.0.insert((number, namespaces), place);
     }
@@ -74,17 +88,21 @@ mod tests {
         }
     }
 
+    fn nowhere() -> Arc<ProcessCGroups> {
+        Arc::new(ProcessCGroups(Vec::new()))
+    }
+
     #[test]
     fn a_place_is_known_by_its_number_until_somebody_moves_processes() {
         let mut places = Places::default();
         let told = facts(Some("/a.service"), Some("docker"));
-        places.learn(7, true, &told);
-        places.learn(0, true, &told);
+        places.learn(7, true, &told, nowhere());
+        places.learn(0, true, &told, nowhere());
         let known = |places: &Places, number, namespaces| {
             let mut facts = facts(None, None);
             places
                 .fill(number, namespaces, &mut facts)
-                .then_some((facts.cgroup, facts.container))
+                .map(|_| (facts.cgroup, facts.container))
         };
         assert_eq!(known(&places, 7, true), Some((told.cgroup, told.container)));
         assert_eq!(known(&places, 7, false), None, "namespaces were looked at");
@@ -98,7 +116,7 @@ mod tests {
         let mut places = Places::default();
         let facts = facts(Some("/"), None);
         for number in 1..=MAX as u64 + 1 {
-            places.learn(number, false, &facts);
+            places.learn(number, false, &facts, nowhere());
         }
         assert_eq!(places.0.len(), 1);
     }

@@ -11,7 +11,7 @@ use crate::core::facts::{Found, ProcessFacts};
 use crate::host::process::{Pinned, same_start, tick_ns};
 use crate::host::procfs;
 
-use super::intake::exit_facts;
+use super::ends::exit_facts;
 use super::{Saved, Worker, clock};
 
 impl Worker {

@@ -4,6 +4,7 @@
 
 use std::error::Error;
 use std::fmt;
+use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
@@ -70,7 +71,7 @@ pub fn chain(error: &dyn Error) -> String {
 /// The whole file as text; bytes that are not UTF-8 are replaced.
 pub fn read(path: &Path) -> Result<String, IoError> {
     let mut bytes = Vec::with_capacity(1024);
-    std::fs::File::open(path)
+    File::open(path)
         .map_err(|error| IoError::new("open", path, error))?
         // Whatever the limit: a plain file's read asks for its size first, which the kernel's files do not know.
         .take(u64::MAX)
@@ -81,18 +82,24 @@ pub fn read(path: &Path) -> Result<String, IoError> {
 
 /// Writes in one call: the kernel takes one write as one order.
 pub fn write(path: &Path, value: &str) -> Result<(), IoError> {
-    let failed = |error| IoError {
+    let opened = File::options().write(true).open(path);
+    let file = opened.map_err(|error| not_written(path, value, error))?;
+    write_to(&file, path, value)
+}
+
+/// The same through a file that is open; `path` is for the error.
+pub fn write_to(mut file: &File, path: &Path, value: &str) -> Result<(), IoError> {
+    file.write_all(value.as_bytes())
+        .map_err(|error| not_written(path, value, error))
+}
+
+fn not_written(path: &Path, value: &str, source: std::io::Error) -> IoError {
+    IoError {
         op: "write",
         path: path.to_owned(),
         value: Some(value.to_owned()),
-        source: error,
-    };
-    std::fs::OpenOptions::new()
-        .write(true)
-        .open(path)
-        .map_err(failed)?
-        .write_all(value.as_bytes())
-        .map_err(failed)
+        source,
+    }
 }
 
 #[cfg(test)]

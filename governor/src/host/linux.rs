@@ -9,9 +9,11 @@ mod place;
 mod policy;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use ffrtmp_abi::ProcessKey;
 use ffrtmp_api::Limits;
+use procfs::ProcessCGroups;
 
 use super::cgroup::{Announcer, CgroupError, Group, Leftover, Tree, TreeOptions};
 use super::file::chain;
@@ -63,6 +65,8 @@ pub struct LinuxHost {
     pub gate: Option<Gate>,
     /// Groups made ahead of need.
     spares: Spares,
+    /// Where the process sits that executed just now, as /proc would list it.
+    pub(crate) sits: Option<(ProcessKey, Arc<ProcessCGroups>)>,
 }
 
 impl LinuxHost {
@@ -96,6 +100,7 @@ impl LinuxHost {
             ceilings,
             gate: None,
             spares,
+            sits: None,
         })
     }
 
@@ -165,7 +170,7 @@ impl Host for LinuxHost {
                 let members = self.kernel.members_of(key).into_iter();
                 members.filter(|one| *one != process.key()).collect()
             };
-            match self.tree.place(group, &process, others) {
+            match self.tree.place(group, &[], &process, others) {
                 Ok(moved) => {
                     found.restored = moved.pids.len();
                     let reasons = moved.refused.into_iter().map(|(_, why)| why);

@@ -12,6 +12,7 @@ use crate::core::event::{GroupUsage, PlaceOrder, Placement, Whereabouts, Whom};
 use crate::core::pressure::ClassOutcome;
 
 mod alias;
+mod certain;
 pub mod cgroup;
 mod container;
 pub mod descend;

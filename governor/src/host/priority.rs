@@ -50,12 +50,26 @@ pub fn apply(process: &Pinned, limits: &Limits) -> Applied {
     done
 }
 
-/// Reads the attributes, to be put back later.
-pub fn read(process: &Pinned) -> Attributes {
+/// Reads the attributes, to be compared.
+fn read(process: &Pinned) -> Attributes {
     Attributes {
         nice: get_nice(process.pid()).ok(),
         io_priority: get_io(process.pid()).ok(),
         oom_score_adj: get_oom(process).ok(),
+    }
+}
+
+/// Notes the attributes that `limits` ask for as they stand, to be put back later. One that is noted already is what it
+/// was before we set it for the first time.
+pub fn remember(process: &Pinned, limits: &Limits, before: &mut Attributes) {
+    if limits.nice.is_some() && before.nice.is_none() {
+        before.nice = get_nice(process.pid()).ok();
+    }
+    if limits.io_priority.is_some() && before.io_priority.is_none() {
+        before.io_priority = get_io(process.pid()).ok();
+    }
+    if limits.oom_score_adj.is_some() && before.oom_score_adj.is_none() {
+        before.oom_score_adj = get_oom(process).ok();
     }
 }
 

@@ -153,6 +153,18 @@ impl Pinned {
         }
     }
 
+    /// As [`Self::open`], for one of whom the kernel's record tells: whoever has not ended after the descriptor was opened
+    /// is the one that it names, and no look at /proc is needed, which for a new process takes 20 µs.
+    pub fn open_if(key: ProcessKey, lives: impl FnOnce() -> bool) -> Result<Self, ProcessError> {
+        let fd = pidfd_open(key.pid)?;
+        if lives() {
+            Ok(Self { key, fd })
+        } else {
+            drop(fd);
+            Self::open(key)
+        }
+    }
+
     /// Pins whoever has this pid now; its key has the precision of a tick. For pids a person typed or a list just read.
     pub fn of_pid(pid: u32) -> Result<Self, ProcessError> {
         let fd = pidfd_open(pid)?;

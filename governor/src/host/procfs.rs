@@ -44,10 +44,11 @@ pub fn read_facts(pid: u32, found: Found, needs: Needs) -> Result<ProcessFacts, 
     Ok(facts)
 }
 
-/// Adds to facts that came from the kernel what only /proc has: group, container, user, and what `needs` names.
+/// Adds to facts that came from the kernel what only /proc has: group, container, user, and what `needs` names. Gives the
+/// list of its groups.
 ///
 /// Fails, leaving the facts as they were, when the process has ended or its pid belongs to another one.
-pub fn complete(facts: &mut ProcessFacts, needs: Needs) -> Result<(), ProcessError> {
+pub fn complete(facts: &mut ProcessFacts, needs: Needs) -> Result<Option<ProcessCGroups>, ProcessError> {
     let pid = facts.key.pid;
     let groups = read_cgroups(pid).ok();
     let container = container::of(pid, groups.as_ref(), needs.namespaces);
@@ -65,7 +66,7 @@ pub fn complete(facts: &mut ProcessFacts, needs: Needs) -> Result<(), ProcessErr
     if facts.user.is_none() {
         facts.user = user_name(facts.uid);
     }
-    Ok(())
+    Ok(groups)
 }
 
 /// Fails unless the process of this key exists (it may be a zombie).

@@ -5,6 +5,7 @@
 //! made before its class changed is thrown away, not mended.
 
 use std::collections::VecDeque;
+use std::fs::File;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,11 +22,21 @@ pub const DEFAULT_EACH: u32 = 4;
 /// Pairs that get spares. Further ones are made on the spot: an idle group costs the kernel tens of KiB on each CPU.
 const PAIRS_MAX: usize = 16;
 
+/// A group in which nobody was yet.
+#[derive(Debug)]
+pub struct Spare {
+    /// The group.
+    pub prepared: Prepared,
+    /// Its `cgroup.procs`, open for writing, in the order of its directories; empty where they could not be opened. Each
+    /// saves its placement the walk to the file.
+    pub doors: Vec<File>,
+}
+
 /// The spares of one pair.
 #[derive(Debug)]
 struct Pool {
     pair: Pair,
-    ready: VecDeque<Prepared>,
+    ready: VecDeque<Spare>,
     /// Asked for and not here yet.
     coming: usize,
     /// It could not be made; nobody tries again before something changes.
@@ -41,7 +52,7 @@ struct Order {
 }
 
 /// What it made, for whom.
-type Made = (Pair, Result<Prepared, CgroupError>);
+type Made = (Pair, Result<Spare, CgroupError>);
 
 /// The thread's two ends.
 struct Maker {
@@ -98,7 +109,11 @@ impl Spares {
                         continue;
                     }
                     let Order { tree, pair, name, .. } = order;
-                    let result = tree.prepare(&pair.class, &name, &pair.limits);
+                    let made = tree.prepare(&pair.class, &name, &pair.limits);
+                    let result = made.map(|prepared| Spare {
+                        doors: prepared.group.open_procs().unwrap_or_default(),
+                        prepared,
+                    });
                     // Whoever waits takes it before he lets this thread go.
                     let _taken = sender.send((pair, result));
                 }
@@ -152,7 +167,7 @@ impl Spares {
 
     /// A group that is ready for this class and these limits. The one that replaces it comes with [`Self::refill`], which
     /// wakes a thread and is therefore for after the placement.
-    pub fn take(&mut self, class: &str, limits: &Limits) -> Option<Prepared> {
+    pub fn take(&mut self, class: &str, limits: &Limits) -> Option<Spare> {
         self.collect();
         let pool = self
             .pools
@@ -221,7 +236,7 @@ impl Spares {
             };
             pool.coming = pool.coming.saturating_sub(1);
             match result {
-                Ok(prepared) => pool.ready.push_back(prepared),
+                Ok(spare) => pool.ready.push_back(spare),
                 Err(error) => {
                     pool.off = true;
                     let (class, why) = (&pool.pair.class, chain(&error));
@@ -235,10 +250,10 @@ impl Spares {
 }
 
 /// Removes groups nobody has joined. One that somebody has joined stays and is found as a leftover.
-fn throw_away(tree: &Tree, spares: impl IntoIterator<Item = Prepared>) {
+fn throw_away(tree: &Tree, spares: impl IntoIterator<Item = Spare>) {
     for spare in spares {
-        tree.lift_quota(&spare.group);
-        for error in tree.retire(&spare.group).left {
+        tree.lift_quota(&spare.prepared.group);
+        for error in tree.retire(&spare.prepared.group).left {
             tracing::warn!(%error, "a spare group stays");
         }
     }

@@ -47,13 +47,24 @@ pub struct SpawnInto {
 }
 
 impl Tree {
-    /// Moves one process. Gives the directories that refused; an error only when all did, or the process is gone.
-    pub fn join(&self, group: &Group, process: &Pinned) -> Result<Vec<(PathBuf, String)>, CgroupError> {
+    /// Moves one process, through `doors` (the group's `cgroup.procs`, open) where there are any. Gives the directories that
+    /// refused; an error only when all did, or the process is gone.
+    pub fn join(
+        &self,
+        group: &Group,
+        doors: &[File],
+        process: &Pinned,
+    ) -> Result<Vec<(PathBuf, String)>, CgroupError> {
         process.check()?;
         let pid = process.pid().to_string();
         let mut refused: Vec<(PathBuf, IoError)> = Vec::new();
-        for dir in &group.dirs {
-            match file::write(&dir.path.join("cgroup.procs"), &pid) {
+        for (at, dir) in group.dirs.iter().enumerate() {
+            let path = dir.path.join("cgroup.procs");
+            let written = match doors.get(at) {
+                Some(door) => file::write_to(door, &path, &pid),
+                None => file::write(&path, &pid),
+            };
+            match written {
                 Ok(()) => {}
                 Err(error) if error.errno() == Some(libc::ESRCH) => {
                     return Err(ProcessError::Gone { pid: process.pid() }.into());
@@ -80,15 +91,16 @@ impl Tree {
 
     /// Moves the first process, then its descendants, until a whole look at them finds none outside.
     ///
-    /// `children` lists the job's other processes, from the kernel's map where there is one. A child born during a move
+    /// `doors` as for [`Self::join`]. `children` lists the job's other processes, from the kernel's map where there is one. A child born during a move
     /// is outside or inside depending on the instant; the next look decides.
     pub fn place(
         &self,
         group: &Group,
+        doors: &[File],
         process: &Pinned,
         mut children: impl FnMut() -> Vec<ProcessKey>,
     ) -> Result<Moved, CgroupError> {
-        let refused = self.join(group, process)?;
+        let refused = self.join(group, doors, process)?;
         let joined: Vec<&GroupDir> = group
             .dirs
             .iter()

@@ -5,13 +5,12 @@ use procfs::ProcessCGroups;
 
 use super::LinuxHost;
 use crate::core::event::{PlaceOrder, Placement};
-use crate::core::origin::Origin;
+use crate::core::origin::{Attributes, Origin};
 use crate::core::rule::PlacementMode;
 use crate::host::NotPlaced;
 use crate::host::cgroup::Moved;
 use crate::host::file::chain;
 use crate::host::gate::Taken;
-use crate::host::priority;
 use crate::host::process::Pinned;
 
 impl LinuxHost {
@@ -34,7 +33,7 @@ impl LinuxHost {
         let taken = self.gate.as_ref().and_then(|gate| gate.taken(process.pid()));
         let before = taken.and_then(|taken| taken.groups.as_ref());
         self.tree
-            .origin(before.unwrap_or(listed), priority::read(process))
+            .origin(before.unwrap_or(listed), Attributes::default())
     }
 
     /// Makes the group that the gate moved it into its own.
@@ -67,7 +66,7 @@ impl LinuxHost {
             && !self.tree.outside_all(&taken.prepared.group, &process)
         {
             let origin = match &taken.groups {
-                Some(groups) => self.tree.origin(groups, priority::read(&process)),
+                Some(groups) => self.tree.origin(groups, Attributes::default()),
                 None => self.tree.beside(),
             };
             let undone = self.tree.undo(&process, &origin);

@@ -1,5 +1,8 @@
 //! Bringing a job's processes into its group, and telling what is in force afterwards.
 
+use std::fs::File;
+use std::sync::Arc;
+
 use ffrtmp_abi::ProcessKey;
 
 use super::{LinuxHost, Placed, needing_a_group, not_placed, policy};
@@ -10,18 +13,21 @@ use crate::engine::clock;
 use crate::host::cgroup::{CgroupError, Moved, Prepared};
 use crate::host::process::Pinned;
 use crate::host::procfs::listed_of;
+use crate::host::spares::Spare;
 use crate::host::{NotPlaced, priority};
 
 impl LinuxHost {
     /// What every placement begins with: the process held fast, where it came from noted, and all that needs no group.
     pub(in crate::host) fn begin(&mut self, order: &PlaceOrder) -> Result<(Pinned, Placement), NotPlaced> {
         let mut placement = Placement::default();
-        let process = match Pinned::open(order.key) {
+        let lives = || self.kernel.surely_lives(order.key);
+        let process = match Pinned::open_if(order.key, lives) {
             Ok(process) => process,
             Err(error) => return Err(not_placed(&error.into(), placement)),
         };
         self.settle_gate(order);
-        let listed = match listed_of(&process) {
+        let known = self.sits.take().filter(|(key, _)| *key == order.key);
+        let listed = match known.map_or_else(|| listed_of(&process).map(Arc::new), |(_, listed)| Ok(listed)) {
             Ok(listed) => listed,
             Err(error) => return Err(not_placed(&error.into(), placement)),
         };
@@ -32,6 +38,9 @@ impl LinuxHost {
             origin: Some(now),
             ..Placed::default()
         });
+        if let Some(origin) = &mut placed.origin {
+            priority::remember(&process, &order.limits, &mut origin.attributes);
+        }
         placed.asked = order.limits.clone();
         placement.origin = placed.origin.clone().map(Box::new);
         let attributes = priority::apply(&process, &order.limits);
@@ -89,11 +98,14 @@ impl LinuxHost {
             .then(|| self.spares.take(&order.class, &order.limits))
             .flatten();
         loop {
-            let prepared = match spare.take() {
+            let Spare { prepared, doors } = match spare.take() {
                 Some(spare) => spare,
-                None => self.tree.prepare(&order.class, &order.name, &order.limits)?,
+                None => Spare {
+                    prepared: self.tree.prepare(&order.class, &order.name, &order.limits)?,
+                    doors: Vec::new(),
+                },
             };
-            match self.fill(order.key, process, &prepared) {
+            match self.fill(order.key, process, &prepared, &doors) {
                 Ok(moved) => return Ok((prepared, moved)),
                 Err(error) => {
                     self.tree.retire(&prepared.group);
@@ -105,9 +117,15 @@ impl LinuxHost {
         }
     }
 
-    fn fill(&self, key: ProcessKey, process: &Pinned, prepared: &Prepared) -> Result<Moved, CgroupError> {
+    fn fill(
+        &self,
+        key: ProcessKey,
+        process: &Pinned,
+        prepared: &Prepared,
+        doors: &[File],
+    ) -> Result<Moved, CgroupError> {
         let children = || policy::children(&self.kernel, key, self.owners.get(&key));
-        self.tree.place(&prepared.group, process, children)
+        self.tree.place(&prepared.group, doors, process, children)
     }
 
     /// Moves the process and its descendants into a group that is ready, and notes what is in force.
@@ -118,7 +136,7 @@ impl LinuxHost {
         prepared: Prepared,
         placement: Placement,
     ) -> Result<Placement, NotPlaced> {
-        match self.fill(key, process, &prepared) {
+        match self.fill(key, process, &prepared, &[]) {
             Ok(moved) => Ok(self.joined(key, prepared, &moved, placement)),
             Err(error) => {
                 // A scope is systemd's to remove, and in use.

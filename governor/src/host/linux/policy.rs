@@ -2,7 +2,7 @@
 //!
 //! Owns no state of its own; nothing of another user is moved or signalled for somebody without privilege.
 
-use ffrtmp_abi::{ProcessKey, state};
+use ffrtmp_abi::ProcessKey;
 
 use super::LinuxHost;
 use crate::control::types::PolicyLine;
@@ -49,11 +49,7 @@ impl LinuxHost {
 /// left out: they stay where they are.
 pub(super) fn children(kernel: &Source, key: ProcessKey, owner: Option<&u32>) -> Vec<ProcessKey> {
     // A walk over all members costs 100 µs, and the kernel's own record counts them.
-    if let Source::Kernel(..) = kernel
-        && let Some(record) = kernel.record(key)
-        && record.state == state::LIVE
-        && record.live == 1
-    {
+    if kernel.lives_alone(key) {
         return Vec::new();
     }
     let theirs =
