@@ -159,8 +159,7 @@ fn whoever_slips_through_in_a_storm_is_counted() {
         .filter(|(file, _)| !is_placed(&text_of(file)))
         .count() as u64;
     // What a gate could not tell a busy governor at once it tells a little later. Whoever is waved through while the gate
-    // is stuck in a move (nearly a second of RCU wait in a storm of execs without fast placement) is no held one, but a
-    // timeout.
+    // is stuck in a move is no held one, but a timeout.
     let counters = eventually("every exec to be counted", || {
         let counters = status(&world).counters;
         let told = counters["placed"] + counters["timeouts"] + counters["no_group"];
