@@ -169,6 +169,10 @@ fn a_governor_that_is_told_to_stop_takes_the_gate_along() {
     eventually("the gate to be gone", || {
         (!Path::new(&format!("/proc/{gate}")).exists()).then_some(())
     });
+    for root in ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"] {
+        let group = format!("{root}/ffrtmp-gate-{gate}");
+        assert!(!Path::new(&group).exists(), "{group} is left behind");
+    }
     assert!(world.workload.spawn(&["exit", "0"]).wait().unwrap().success());
 }
 

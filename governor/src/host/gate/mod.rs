@@ -21,7 +21,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use procfs::{FromRead, ProcessCGroups};
 
@@ -40,6 +41,8 @@ pub use supervisor::GateNews;
 const BUDGET: Duration = Duration::from_millis(10);
 /// How long a process that was moved may take to execute the file, before it is put back.
 const EXEC_WITHIN: Duration = Duration::from_millis(100);
+/// How long the governor waits for the end of its gate when it ends itself. A move that the gate is in takes a second at most.
+const LAST_WAIT: Duration = Duration::from_secs(2);
 
 /// How the gate is set up.
 #[derive(Debug, Clone)]
@@ -115,6 +118,8 @@ pub struct Gate {
     earlier: Counts,
     /// Processes it moved that were put back.
     put_back: u64,
+    /// Who waits for its end and removes its group then.
+    supervisor: Option<JoinHandle<()>>,
 }
 
 impl Gate {
@@ -143,6 +148,7 @@ impl Gate {
             counts: Counts::default(),
             earlier: Counts::default(),
             put_back: 0,
+            supervisor: None,
         })
     }
 
@@ -170,7 +176,10 @@ impl Gate {
         self.stop = Arc::default();
         self.off = None;
         match supervisor::start(post, Arc::clone(&self.stop), tell) {
-            Ok(()) => self.watched = true,
+            Ok(supervisor) => {
+                self.watched = true;
+                self.supervisor = Some(supervisor);
+            }
             Err(error) => self.off = Some(error.to_string()),
         }
     }
@@ -363,6 +372,16 @@ impl Gate {
         self.drain(tree);
         // The gate ends when its channel does, and its marks with it.
         self.ended(tree);
+        // Its group goes after it. One that cannot end, because a v1 freezer holds it, is left to a clean-up.
+        let until = Instant::now() + LAST_WAIT;
+        while self
+            .supervisor
+            .as_ref()
+            .is_some_and(|thread| !thread.is_finished())
+            && Instant::now() < until
+        {
+            std::thread::sleep(Duration::from_millis(1));
+        }
         for (_, prepared) in std::mem::take(&mut self.lent) {
             tree.retire(&prepared.group);
         }
