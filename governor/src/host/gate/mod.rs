@@ -97,8 +97,8 @@ pub struct Gate {
     options: GateOptions,
     channel: Option<Channel>,
     stop: Arc<AtomicBool>,
-    /// Whether a supervisor runs.
-    watched: bool,
+    /// Who starts it, waits for its end and removes its group then.
+    supervisor: Option<JoinHandle<()>>,
     watch: Watch,
     rules: Vec<Rule>,
     /// Only ever grows, so that a number means one kind for as long as we run.
@@ -118,8 +118,6 @@ pub struct Gate {
     earlier: Counts,
     /// Processes it moved that were put back.
     put_back: u64,
-    /// Who waits for its end and removes its group then.
-    supervisor: Option<JoinHandle<()>>,
 }
 
 impl Gate {
@@ -131,7 +129,7 @@ impl Gate {
             options,
             channel: None,
             stop: Arc::default(),
-            watched: false,
+            supervisor: None,
             watch: Watch::new()?,
             rules: Vec::new(),
             kinds: Vec::new(),
@@ -148,7 +146,6 @@ impl Gate {
             counts: Counts::default(),
             earlier: Counts::default(),
             put_back: 0,
-            supervisor: None,
         })
     }
 
@@ -162,7 +159,7 @@ impl Gate {
             return;
         }
         self.sync(tree);
-        if !self.watched {
+        if self.supervisor.is_none() {
             self.start(tree, tell);
         }
     }
@@ -176,10 +173,7 @@ impl Gate {
         self.stop = Arc::default();
         self.off = None;
         match supervisor::start(post, Arc::clone(&self.stop), tell) {
-            Ok(supervisor) => {
-                self.watched = true;
-                self.supervisor = Some(supervisor);
-            }
+            Ok(supervisor) => self.supervisor = Some(supervisor),
             Err(error) => self.off = Some(error.to_string()),
         }
     }
@@ -216,14 +210,16 @@ impl Gate {
                 }
                 self.drain(tree);
                 self.ended(tree);
-                self.watched &= !asked;
+                if asked {
+                    self.supervisor = None;
+                }
             }
             GateNews::Off { why } => {
                 tracing::warn!(
                     why,
                     "the exec gate is off; its rules act right after the exec until they are read again"
                 );
-                self.watched = false;
+                self.supervisor = None;
                 self.restarts = self.restarts.saturating_sub(1);
                 self.off = Some(why);
             }
@@ -259,7 +255,7 @@ impl Gate {
 
     /// True when rules want it and nobody watches over one, though it was not given up.
     pub fn is_closed(&self) -> bool {
-        !self.watched && self.off.is_none() && self.stop.load(Ordering::Relaxed)
+        self.supervisor.is_none() && self.off.is_none() && self.stop.load(Ordering::Relaxed)
     }
 
     fn send(&self, order: &Order, descriptors: &[BorrowedFd<'_>]) {
