@@ -159,8 +159,7 @@ fn whoever_slips_through_in_a_storm_is_counted() {
         .filter(|(file, _)| !is_placed(&text_of(file)))
         .count() as u64;
     // What a gate could not tell a busy governor at once it tells a little later. Whoever is waved through while the gate
-    // is stuck in a move (nearly a second of RCU wait in a storm of execs without fast placement) is no held one, but a
-    // timeout.
+    // is stuck in a move is no held one, but a timeout.
     let counters = eventually("every exec to be counted", || {
         let counters = status(&world).counters;
         let told = counters["placed"] + counters["timeouts"] + counters["no_group"];
@@ -238,8 +237,8 @@ fn a_replaced_program_is_held_again() {
     // Its own inode was marked, so only a look at the directory can have found it.
     let (file, text) = look(&world, "groups");
     eventually("the new file to be held", || {
-        let child = world.workload.spawn(&["own-group", &text]);
-        reap(child);
+        // It ends by itself when it has looked.
+        world.workload.spawn(&["own-group", &text]).wait().unwrap();
         let fresh = std::fs::read_to_string(&file).is_ok_and(|text| is_placed(&text));
         fresh.then_some(())
     });

@@ -79,17 +79,24 @@ fn gate_of(world: &World) -> u32 {
     status(world).pid.unwrap()
 }
 
-#[test]
-fn with_its_holder_killed() {
+/// Ends the holder while all hang.
+fn with_its_holder_ended_by(signals: &[Signal]) {
     let world = gated("");
     let gate = gate_of(&world);
     let ends = all_hang(&world, gate);
     let since = Instant::now();
-    send(gate, Signal::SIGKILL);
+    for signal in signals {
+        send(gate, *signal);
+    }
     let last = finish(&ends, since);
-    assert!(last < bound(), "the last one hung for {last:?} after the kill");
+    assert!(last < bound(), "the last one hung for {last:?} after {signals:?}");
     world.signal(Signal::SIGCONT);
     assert_restarted(&world, gate);
+}
+
+#[test]
+fn with_its_holder_killed() {
+    with_its_holder_ended_by(&[Signal::SIGKILL]);
 }
 
 #[test]
@@ -123,16 +130,7 @@ fn with_its_holder_frozen() {
 
 #[test]
 fn with_its_holder_dumping_core() {
-    let world = gated("");
-    let gate = gate_of(&world);
-    let ends = all_hang(&world, gate);
-    let since = Instant::now();
-    send(gate, Signal::SIGQUIT);
-    send(gate, Signal::SIGCONT);
-    let last = finish(&ends, since);
-    assert!(last < bound(), "the last one hung for {last:?}");
-    world.signal(Signal::SIGCONT);
-    assert_restarted(&world, gate);
+    with_its_holder_ended_by(&[Signal::SIGQUIT, Signal::SIGCONT]);
 }
 
 #[test]
@@ -169,6 +167,10 @@ fn a_governor_that_is_told_to_stop_takes_the_gate_along() {
     eventually("the gate to be gone", || {
         (!Path::new(&format!("/proc/{gate}")).exists()).then_some(())
     });
+    for mount in hierarchies() {
+        let group = mount.join(format!("ffrtmp-gate-{gate}"));
+        assert!(!group.exists(), "{} is left behind", group.display());
+    }
     assert!(world.workload.spawn(&["exit", "0"]).wait().unwrap().success());
 }
 

@@ -21,7 +21,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use procfs::{FromRead, ProcessCGroups};
 
@@ -40,6 +41,8 @@ pub use supervisor::GateNews;
 const BUDGET: Duration = Duration::from_millis(10);
 /// How long a process that was moved may take to execute the file, before it is put back.
 const EXEC_WITHIN: Duration = Duration::from_millis(100);
+/// How long the governor waits for the end of its gate when it ends itself. A move that the gate is in takes a second at most.
+const LAST_WAIT: Duration = Duration::from_secs(2);
 
 /// How the gate is set up.
 #[derive(Debug, Clone)]
@@ -94,8 +97,8 @@ pub struct Gate {
     options: GateOptions,
     channel: Option<Channel>,
     stop: Arc<AtomicBool>,
-    /// Whether a supervisor runs.
-    watched: bool,
+    /// Who starts it, waits for its end and removes its group then.
+    supervisor: Option<JoinHandle<()>>,
     watch: Watch,
     rules: Vec<Rule>,
     /// Only ever grows, so that a number means one kind for as long as we run.
@@ -126,7 +129,7 @@ impl Gate {
             options,
             channel: None,
             stop: Arc::default(),
-            watched: false,
+            supervisor: None,
             watch: Watch::new()?,
             rules: Vec::new(),
             kinds: Vec::new(),
@@ -156,7 +159,7 @@ impl Gate {
             return;
         }
         self.sync(tree);
-        if !self.watched {
+        if self.supervisor.is_none() {
             self.start(tree, tell);
         }
     }
@@ -170,7 +173,7 @@ impl Gate {
         self.stop = Arc::default();
         self.off = None;
         match supervisor::start(post, Arc::clone(&self.stop), tell) {
-            Ok(()) => self.watched = true,
+            Ok(supervisor) => self.supervisor = Some(supervisor),
             Err(error) => self.off = Some(error.to_string()),
         }
     }
@@ -207,14 +210,16 @@ impl Gate {
                 }
                 self.drain(tree);
                 self.ended(tree);
-                self.watched &= !asked;
+                if asked {
+                    self.supervisor = None;
+                }
             }
             GateNews::Off { why } => {
                 tracing::warn!(
                     why,
                     "the exec gate is off; its rules act right after the exec until they are read again"
                 );
-                self.watched = false;
+                self.supervisor = None;
                 self.restarts = self.restarts.saturating_sub(1);
                 self.off = Some(why);
             }
@@ -250,7 +255,7 @@ impl Gate {
 
     /// True when rules want it and nobody watches over one, though it was not given up.
     pub fn is_closed(&self) -> bool {
-        !self.watched && self.off.is_none() && self.stop.load(Ordering::Relaxed)
+        self.supervisor.is_none() && self.off.is_none() && self.stop.load(Ordering::Relaxed)
     }
 
     fn send(&self, order: &Order, descriptors: &[BorrowedFd<'_>]) {
@@ -363,6 +368,16 @@ impl Gate {
         self.drain(tree);
         // The gate ends when its channel does, and its marks with it.
         self.ended(tree);
+        // Its group goes after it. One that cannot end, because a v1 freezer holds it, is left to a clean-up.
+        let until = Instant::now() + LAST_WAIT;
+        while self
+            .supervisor
+            .as_ref()
+            .is_some_and(|thread| !thread.is_finished())
+            && Instant::now() < until
+        {
+            std::thread::sleep(Duration::from_millis(1));
+        }
         for (_, prepared) in std::mem::take(&mut self.lent) {
             tree.retire(&prepared.group);
         }

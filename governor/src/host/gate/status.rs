@@ -36,7 +36,7 @@ impl Gate {
 
     /// True when some rule wants it.
     pub fn is_wanted(&self) -> bool {
-        self.watched || self.off.is_some()
+        self.supervisor.is_some() || self.off.is_some()
     }
 
     pub(super) fn all_counts(&self) -> Counts {

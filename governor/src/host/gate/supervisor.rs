@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -73,15 +74,14 @@ pub(super) fn start(
     post: Post,
     stop: Arc<AtomicBool>,
     tell: impl Fn(GateNews) + Send + 'static,
-) -> io::Result<()> {
+) -> io::Result<JoinHandle<()>> {
     std::thread::Builder::new()
         .name("gate".to_owned())
         .spawn(move || {
             // It must run to kill a gate that does not; without priority that takes longer on a busy machine.
             let _said = realtime::raise_this_thread();
             watch_over(&post, &stop, &tell);
-        })?;
-    Ok(())
+        })
 }
 
 fn watch_over(post: &Post, stop: &AtomicBool, tell: &impl Fn(GateNews)) {
