@@ -343,7 +343,7 @@ fn children_born_before_and_during_the_move_are_brought_in() {
         std::thread::sleep(Duration::from_millis(round * 5));
         let moved = bench
             .tree
-            .place(&prepared.group, &root, || descendants(root.pid()))
+            .place(&prepared.group, &[], &root, || descendants(root.pid()))
             .unwrap();
         assert!(moved.warnings.is_empty() && moved.refused.is_empty(), "{moved:?}");
         let mut said = String::new();
@@ -388,7 +388,10 @@ fn release_puts_groups_and_attributes_back() {
         ..Limits::default()
     };
     let prepared = bench.prepare(&limits);
-    bench.tree.place(&prepared.group, &process, Vec::new).unwrap();
+    bench
+        .tree
+        .place(&prepared.group, &[], &process, Vec::new)
+        .unwrap();
     let attributes = priority::apply(&process, &limits);
     assert_eq!(attributes.warnings, Vec::<String>::new());
     assert_ne!(groups(&process), before);
@@ -462,14 +465,17 @@ fn a_key_of_another_time_moves_nobody() {
     let stranger = ProcessKey::new(process.pid(), process.key().start + 1_000_000_000);
     let moved = bench
         .tree
-        .place(&prepared.group, &process, || vec![stranger])
+        .place(&prepared.group, &[], &process, || vec![stranger])
         .unwrap();
     assert_eq!(moved.pids, [process.pid()]);
     assert!(Pinned::open(stranger).unwrap_err().is_gone());
     let ended = bench.waiting("exit 0");
     bench.go(&ended);
     bench.child(&ended).wait().unwrap();
-    let error = bench.tree.place(&prepared.group, &ended, Vec::new).unwrap_err();
+    let error = bench
+        .tree
+        .place(&prepared.group, &[], &ended, Vec::new)
+        .unwrap_err();
     assert!(
         error.is_gone() && matches!(error, CgroupError::Process(_)),
         "{error}"
@@ -568,7 +574,10 @@ fn a_group_that_somebody_removes_before_it_is_used_is_named_as_the_reason() {
     for path in prepared.group.paths() {
         std::fs::remove_dir(path).unwrap();
     }
-    let error = bench.tree.place(&prepared.group, &process, Vec::new).unwrap_err();
+    let error = bench
+        .tree
+        .place(&prepared.group, &[], &process, Vec::new)
+        .unwrap_err();
     assert!(error.is_vanished() && !error.is_gone(), "{error:?}");
     assert!(
         error.to_string().ends_with("(somebody removed the group)"),
@@ -577,7 +586,7 @@ fn a_group_that_somebody_removes_before_it_is_used_is_named_as_the_reason() {
     assert!(process.is_alive());
     // The next try finds nothing in its way.
     let again = bench.prepare(&Limits::default());
-    bench.tree.place(&again.group, &process, Vec::new).unwrap();
+    bench.tree.place(&again.group, &[], &process, Vec::new).unwrap();
     bench.finish(&again);
 }
 
@@ -601,7 +610,7 @@ fn a_threaded_group_above_refuses_with_what_it_is() {
         ..Limits::default()
     };
     let prepared = bench.tree.prepare("test", "job", &limits).unwrap();
-    let placed = bench.tree.place(&prepared.group, &process, Vec::new);
+    let placed = bench.tree.place(&prepared.group, &[], &process, Vec::new);
     let why = match &placed {
         // Other hierarchies took it in, and the limit holds there.
         Ok(moved) => {
@@ -643,7 +652,7 @@ fn a_group_that_passes_controllers_on_takes_no_process_and_says_so() {
         let control = PathBuf::from(&paths[0]).join("cgroup.subtree_control");
         std::fs::write(control, "+memory").unwrap();
     }
-    let placed = bench.tree.place(&prepared.group, &process, Vec::new);
+    let placed = bench.tree.place(&prepared.group, &[], &process, Vec::new);
     match placed {
         Ok(moved) => assert!(!passed_on && moved.refused.is_empty(), "{moved:?}"),
         Err(error) => {

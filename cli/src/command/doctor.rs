@@ -266,8 +266,14 @@ fn gate(gate: &GateStatus) -> Vec<(&'static str, State, String)> {
         ),
         (None, None) => (State::Warn, "is being started".to_owned()),
     };
+    let took = gate.moves.map_or_else(String::new, |moves| {
+        format!(
+            "; the last {} moves took {} us, {} us at the 99th percentile",
+            moves.last, moves.p50_us, moves.p99_us
+        )
+    });
     let did = format!(
-        "{runs}; restarted {} times, held {} execs, placed {}, {} over the budget, {} without a group",
+        "{runs}; restarted {} times, held {} execs, placed {}, {} over the budget, {} without a group{took}",
         gate.restarts,
         count("held"),
         count("placed"),

@@ -64,7 +64,10 @@ impl Delegated {
             }
         };
         let root = process.key();
-        match self.tree.place(&prepared.group, process, || descendants(root)) {
+        match self
+            .tree
+            .place(&prepared.group, &[], process, || descendants(root))
+        {
             Ok(moved) => prepared.settle(&moved),
             Err(error) => {
                 report.warnings.push(chain(&error));

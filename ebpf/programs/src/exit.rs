@@ -29,17 +29,17 @@ pub fn nobody_lives(ctx: &BtfTracePointContext) -> bool {
     }
 }
 
+/// `race`: a thread may come here after another one that left with it has finished the process. It finds the process gone
+/// from MEMBERS, but a first process is its own record.
 #[inline(always)]
-pub fn on_exit(ctx: &BtfTracePointContext, group_dead: bool) {
+pub fn on_exit(ctx: &BtfTracePointContext, group_dead: bool, race: bool) {
     let task: Ptr = ctx.arg::<*const c_void>(0);
     // SAFETY: argument 0 is the task.
     unsafe {
         let key = task::key(task);
-        // A thread that lost the race of `nobody_lives` finds its process gone from MEMBERS, but a first process is
-        // its own record.
         let root = match task::root_of(&key) {
             Some(root) => root,
-            None if group_dead => key,
+            None if race => key,
             None => return,
         };
         let Some(record) = RECORDS.get_ptr_mut(&root) else { return };

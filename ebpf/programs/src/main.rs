@@ -36,7 +36,7 @@ fn on_fork(ctx: BtfTracePointContext) -> i32 {
 #[btf_tracepoint(function = "sched_process_exit")]
 fn on_exit_group(ctx: BtfTracePointContext) -> i32 {
     let dead: u64 = ctx.arg(1);
-    exit::on_exit(&ctx, dead & 0xff != 0);
+    exit::on_exit(&ctx, dead & 0xff != 0, false);
     0
 }
 
@@ -44,7 +44,7 @@ fn on_exit_group(ctx: BtfTracePointContext) -> i32 {
 #[btf_tracepoint(function = "sched_process_exit")]
 fn on_exit_plain(ctx: BtfTracePointContext) -> i32 {
     let dead = exit::nobody_lives(&ctx);
-    exit::on_exit(&ctx, dead);
+    exit::on_exit(&ctx, dead, dead);
     0
 }
 

@@ -64,6 +64,20 @@ pub struct GateStatus {
     pub risks: Vec<String>,
     /// What became of execs, by name.
     pub counters: BTreeMap<String, u64>,
+    /// How long it held the last execs that it moved; `None` before the second.
+    #[serde(default)]
+    pub moves: Option<GateMoves>,
+}
+
+/// The gate's own work on an exec that it moved, from the read of its event to the answer, without the wake-ups around it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GateMoves {
+    /// Of how many moves, the last ones.
+    pub last: usize,
+    /// Half of them took at most so long, microseconds.
+    pub p50_us: u64,
+    /// 99 of 100 did.
+    pub p99_us: u64,
 }
 
 /// The node's own policy at this moment.

@@ -8,7 +8,7 @@ use crate::core::facts::Found;
 use crate::core::origin::Origin;
 use crate::core::rule::{OnForeignMove, PlacementMode};
 
-pub use super::status::{GateStatus, PolicyLine, PolicyStatus, PressureStatus, Status};
+pub use super::status::{GateMoves, GateStatus, PolicyLine, PolicyStatus, PressureStatus, Status};
 
 /// Largest request body, bytes. A rules file of this size has about 10,000 rules.
 pub const BODY_MAX: usize = 1 << 20;

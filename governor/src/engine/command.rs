@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use ffrtmp_abi::{LiveRow, ProcessKey, TaskRow, flag};
+use ffrtmp_abi::{Counter, LiveRow, ProcessKey, TaskRow, flag};
 
 use crate::control::types::{
     AttachRequest, ErrorCode, Explain, JobView, Peer, PolicyLine, ReleaseRequest, Released, RequestError,
@@ -262,18 +262,18 @@ impl Worker {
         let core = &self.brain.core;
         let kernel = &self.brain.host.kernel;
         let mut counters = BTreeMap::new();
-        let names = [
-            "seen",
-            "admitted",
-            "refused",
-            "dropped",
-            "child_lost",
-            "exited",
-            "reexec",
-            "drained",
+        let named = [
+            (Counter::Seen, "seen"),
+            (Counter::Admitted, "admitted"),
+            (Counter::Refused, "refused"),
+            (Counter::Dropped, "dropped"),
+            (Counter::ChildLost, "child_lost"),
+            (Counter::Exited, "exited"),
+            (Counter::Reexec, "reexec"),
+            (Counter::Drained, "drained"),
         ];
-        for (name, value) in names.iter().zip(kernel.counters()) {
-            counters.insert(format!("kernel_{name}"), value);
+        for (counter, name) in named {
+            counters.insert(format!("kernel_{name}"), kernel.counter(counter));
         }
         counters.insert("undecodable".to_owned(), self.intake.undecodable);
         counters.insert("arguments_unspooled".to_owned(), kernel.unspooled());

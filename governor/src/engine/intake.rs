@@ -309,11 +309,11 @@ impl Worker {
     }
 
     fn losses(&self) -> Losses {
-        let counters = self.brain.host.kernel.counters();
+        let kernel = &self.brain.host.kernel;
         Losses {
-            dropped: counters[Counter::Dropped as usize],
-            refused: counters[Counter::Refused as usize],
-            child_lost: counters[Counter::ChildLost as usize],
+            dropped: kernel.counter(Counter::Dropped),
+            refused: kernel.counter(Counter::Refused),
+            child_lost: kernel.counter(Counter::ChildLost),
         }
     }
 

@@ -50,8 +50,8 @@ pub fn apply(process: &Pinned, limits: &Limits) -> Applied {
     done
 }
 
-/// Reads the attributes, to be compared.
-fn read(process: &Pinned) -> Attributes {
+/// Reads the attributes as they stand.
+pub fn read(process: &Pinned) -> Attributes {
     Attributes {
         nice: get_nice(process.pid()).ok(),
         io_priority: get_io(process.pid()).ok(),

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ffrtmp_abi::decode::{DecodeError, Entry};
-use ffrtmp_abi::{COUNTERS, LiveRow, ProcessKey, Record, TaskRow};
+use ffrtmp_abi::{Counter, LiveRow, ProcessKey, Record, TaskRow};
 
 use super::alias::Aliases;
 use super::file::chain;
@@ -348,11 +348,11 @@ impl Source {
         }
     }
 
-    /// As [`Kernel::counters`].
-    pub fn counters(&self) -> [u64; COUNTERS as usize] {
+    /// As [`Kernel::counter`].
+    pub fn counter(&self, counter: Counter) -> u64 {
         match self {
-            Self::Kernel(kernel, _) => kernel.counters(),
-            Self::Followed(follower) => follower.counters(),
+            Self::Kernel(kernel, _) => kernel.counter(counter),
+            Self::Followed(follower) => follower.counter(counter),
         }
     }
 

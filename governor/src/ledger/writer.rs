@@ -15,6 +15,9 @@ use crate::engine::handle::SaveOrder;
 
 /// Records in one commit. At about 50 µs a record a batch takes 50 ms, so a storm costs 20 fsyncs a second.
 const BATCH: usize = 1024;
+/// How long the first order after a rest waits for others. A commit costs a hundred times what a further record in it
+/// does, and a job that ends meanwhile is written once. A record that is not written yet is still in the kernel.
+const GATHER: Duration = Duration::from_millis(20);
 /// First and longest pause between attempts to write.
 const WRITE_PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
 /// First and longest pause between attempts to acknowledge. The engine empties its queue in microseconds.
@@ -98,6 +101,7 @@ impl<A: FnMut(&[JobKey]) -> bool> Writer<A> {
             match received {
                 Ok(order) => {
                     self.absorb(order);
+                    std::thread::sleep(GATHER);
                     orders.try_iter().take(BATCH).for_each(|order| self.absorb(order));
                 }
                 Err(RecvTimeoutError::Timeout) => {}

@@ -153,7 +153,7 @@ impl Tree {
         if self.is_in(joined.iter().copied(), &child) {
             return true;
         }
-        match self.join(group, &child) {
+        match self.join(group, &[], &child) {
             Ok(_) if tried < MOVES_MAX => {
                 if tried == 1 {
                     moved.pids.push(key.pid);

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use ffrtmp_abi::{COUNTERS, ProcessKey, Record, TaskRow};
+use ffrtmp_abi::{Counter, ProcessKey, Record, TaskRow};
 
 use super::super::procfs::descendants;
 use super::{Follower, look, same_tick};
@@ -98,8 +98,8 @@ impl Follower {
         rows
     }
 
-    /// The counters, in the order of [`ffrtmp_abi::Counter`].
-    pub fn counters(&self) -> [u64; COUNTERS as usize] {
-        self.book.counts()
+    /// A counter.
+    pub fn counter(&self, counter: Counter) -> u64 {
+        self.book.counts()[counter as usize]
     }
 }

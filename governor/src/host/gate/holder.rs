@@ -79,6 +79,8 @@ struct Holder {
     descriptors_max: usize,
     counts: Counts,
     told: Counts,
+    /// Told with the next move: nothing is told between an answer and the look for the next event.
+    previous_ns: Option<u64>,
 }
 
 /// Runs until the governor is gone. The channel to it is `stdin`.
@@ -108,6 +110,7 @@ pub fn hold() -> io::Result<()> {
         descriptors_max: armour::descriptors_max().saturating_sub(DESCRIPTORS_SPARED),
         counts: Counts::default(),
         told: Counts::default(),
+        previous_ns: None,
     };
     holder.run()
 }
@@ -133,6 +136,7 @@ impl Holder {
             self.take_orders()?;
             while let Some(held) = doorman.next(self.budget)? {
                 self.counts.held += 1;
+                let placed = self.counts.placed;
                 // Behind slow moves a queue grows; who waited long enough waits no longer.
                 let left = if held.queued < QUEUE_MAX {
                     self.place(&held)
@@ -140,7 +144,11 @@ impl Holder {
                     self.counts.timeouts += 1;
                     Ok(())
                 };
+                let (since, placed) = (held.since, self.counts.placed != placed);
                 self.counts.timeouts += doorman.allow(held);
+                if placed {
+                    self.previous_ns = Some(since.elapsed().as_nanos() as u64);
+                }
                 self.count(left.err().as_ref());
                 self.take_orders()?;
             }
@@ -260,7 +268,7 @@ impl Holder {
             file: held.file.ok_or(Left::Unwanted)?,
             groups: text,
             at_ns: clock::boot_ns(),
-            took_ns: held.since.elapsed().as_nanos() as u64,
+            previous_ns: self.previous_ns,
             counts: self.counts,
         };
         // A governor that does not read has stopped; it finds the process in the group it lent.

@@ -10,6 +10,7 @@ mod files;
 mod holder;
 mod lend;
 mod marks;
+mod moves;
 mod note;
 mod status;
 mod supervisor;
@@ -31,6 +32,7 @@ use crate::core::gate::Kind;
 use crate::core::rule::Rule;
 use crate::engine::clock;
 use files::{DIRECTORIES, Watch};
+use moves::Moves;
 use wire::{Channel, Counts, FileId, Order, Report};
 
 pub use holder::hold;
@@ -118,6 +120,8 @@ pub struct Gate {
     earlier: Counts,
     /// Processes it moved that were put back.
     put_back: u64,
+    /// How long its last moves took.
+    moves: Moves,
 }
 
 impl Gate {
@@ -146,6 +150,7 @@ impl Gate {
             counts: Counts::default(),
             earlier: Counts::default(),
             put_back: 0,
+            moves: Moves::default(),
         })
     }
 
@@ -303,6 +308,7 @@ impl Gate {
             Report::Counts(counts) => self.counts = counts,
             Report::Placed(placed) => {
                 self.counts = placed.counts;
+                placed.previous_ns.into_iter().for_each(|ns| self.moves.push(ns));
                 let lent = self.lent.remove(&(placed.kind, placed.seq));
                 if let (Some(prepared), Some(kind)) = (lent, self.kinds.get(placed.kind as usize)) {
                     let taken = Taken {

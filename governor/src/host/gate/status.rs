@@ -31,6 +31,7 @@ impl Gate {
             lacks: self.lacks.clone(),
             risks: RISKS.map(str::to_owned).to_vec(),
             counters: named(&self.all_counts(), self.put_back),
+            moves: self.moves.summary(),
         }
     }
 

@@ -105,8 +105,8 @@ pub struct Placed {
     pub groups: String,
     /// When it sat in its group; boot-time clock, ns.
     pub at_ns: u64,
-    /// From the read of the event to the end of the move, ns.
-    pub took_ns: u64,
+    /// How long the exec before this one was held that ended in a move, from the read of its event to its answer, ns.
+    pub previous_ns: Option<u64>,
     /// The counters as they stand.
     pub counts: Counts,
 }

@@ -2,7 +2,7 @@
 
 use aya::Ebpf;
 use aya::maps::{Map, MapError};
-use ffrtmp_abi::{COMM_LEN, COUNTERS, KernelConfig, NAME_LEN, ProcessKey, Record, decode, map};
+use ffrtmp_abi::{COMM_LEN, Counter, KernelConfig, NAME_LEN, ProcessKey, Record, decode, map};
 
 use super::{CONFIG, KEY, Kernel, KernelError, RECORD};
 
@@ -163,15 +163,11 @@ impl Kernel {
         self.config.set(0, bytes, 0).map_err(error(map::CONFIG))
     }
 
-    /// The counters, summed over CPUs, in the order of [`ffrtmp_abi::Counter`].
-    pub fn counters(&self) -> [u64; COUNTERS as usize] {
-        let mut sums = [0; COUNTERS as usize];
-        for (index, sum) in sums.iter_mut().enumerate() {
-            if let Ok(values) = self.counts.get(&(index as u32), 0) {
-                *sum = values.iter().sum();
-            }
-        }
-        sums
+    /// A counter, summed over CPUs.
+    pub fn counter(&self, counter: Counter) -> u64 {
+        self.counts
+            .get(&(counter as u32), 0)
+            .map_or(0, |values| values.iter().sum())
     }
 }
 

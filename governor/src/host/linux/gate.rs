@@ -32,8 +32,7 @@ impl LinuxHost {
     pub(super) fn origin_of(&self, process: &Pinned, listed: &ProcessCGroups) -> Origin {
         let taken = self.gate.as_ref().and_then(|gate| gate.taken(process.pid()));
         let before = taken.and_then(|taken| taken.groups.as_ref());
-        self.tree
-            .origin(before.unwrap_or(listed), Attributes::default())
+        self.tree.origin(before.unwrap_or(listed), Attributes::default())
     }
 
     /// Makes the group that the gate moved it into its own.

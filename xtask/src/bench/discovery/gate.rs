@@ -45,6 +45,9 @@ pub(super) struct Held {
     pub(super) without_us: Summary,
     /// The same with it.
     pub(super) with_us: Summary,
+    /// Of that the holder's own work, from the read of the event to the answer, as it tells: half of the execs,
+    /// microseconds.
+    pub(super) own_us: Option<u64>,
 }
 
 impl Held {
@@ -73,6 +76,7 @@ fn held(binaries: &Path, settings: &Settings, extra: &str) -> Result<Held> {
     let with_us = spawns(&target, settings.gate_starts)?;
     std::thread::sleep(SETTLE);
     let lives = lives::join(referee.verdict()?);
+    let own_us = session.status()?["gate"]["moves"]["p50_us"].as_u64();
     session.close()?;
     let in_time = |verdict: Verdict| matches!(verdict, Verdict::Placed(us) if us <= 0.0);
     Ok(Held {
@@ -80,6 +84,7 @@ fn held(binaries: &Path, settings: &Settings, extra: &str) -> Result<Held> {
         in_time: lives.iter().filter(|life| in_time(life.verdict())).count(),
         without_us: spawns(&target, settings.gate_starts)?,
         with_us,
+        own_us,
     })
 }
 
