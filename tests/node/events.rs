@@ -365,7 +365,9 @@ fn histograms_count_real_ffmpeg_from_exec_to_decision_and_to_its_group() {
         world.metric("ffrtmp_governor_released_total{class=\"live\"}"),
         Some(0.0)
     );
-    assert_eq!(world.metric("ffrtmp_governor_ledger_lag_seconds"), Some(0.0));
+    eventually("the ledger to have written them", || {
+        (world.metric("ffrtmp_governor_ledger_lag_seconds") == Some(0.0)).then_some(())
+    });
     assert_eq!(world.metric("ffrtmp_worker_discovered_processes_total"), runs);
     assert_eq!(world.metric("ffrtmp_worker_active_attachments"), Some(0.0));
 }

@@ -363,9 +363,10 @@ fn a_full_record_map_refuses_new_ones_counts_and_tells_them_and_keeps_the_old() 
         lives - kept.len() + 1,
         "each one refused is counted"
     );
-    // There is room again.
-    life(&world.workload, lives).wait().unwrap();
-    eventually("a new record", || by_number(&world, scripted).remove(&lives));
+    eventually("room again, once the old ones are on disk", || {
+        life(&world.workload, lives).wait().unwrap();
+        by_number(&world, scripted).remove(&lives)
+    });
     late.kill().unwrap();
     late.wait().unwrap();
 }

@@ -51,14 +51,36 @@ fn armed() -> (u32, GateStatus) {
     })
 }
 
-#[test]
-fn in_its_unit_it_holds_an_exec_lacks_nothing_and_a_restart_leaves_the_workload_alone() {
+/// A governor whose gate holds `/opt/held/ffmpeg`.
+fn gated() -> DropIns {
     fs::create_dir_all("/opt/held").unwrap();
-    fs::copy(bin("ffrtmp-test-target"), "/opt/held/ffmpeg").unwrap();
+    // A file that is executed cannot be copied onto.
+    let copy = "/opt/held/copy";
+    fs::copy(bin("ffrtmp-test-target"), copy).unwrap();
+    fs::rename(copy, "/opt/held/ffmpeg").unwrap();
     // Read from the disk once, or the first exec takes longer than a guest is given.
     sh("/opt/held/ffmpeg exit 0");
-    let _installed = DropIns::install();
+    let installed = DropIns::install();
     governor_with(RULES);
+    installed
+}
+
+#[test]
+fn what_sudo_executes_is_held() {
+    let _installed = gated();
+    armed();
+    // Read once as well.
+    sh("sudo -n -u nobody true");
+    let look = "/tmp/look-of-nobody";
+    sh(&format!("sudo -n -u nobody /opt/held/ffmpeg own-group {look}"));
+    let seen = fs::read_to_string(look).unwrap();
+    assert!(seen.contains("/live/g"), "{seen}\n{}", log());
+    fs::remove_file(look).unwrap();
+}
+
+#[test]
+fn in_its_unit_it_holds_an_exec_lacks_nothing_and_a_restart_leaves_the_workload_alone() {
+    let _installed = gated();
     let (gate, status) = armed();
     assert_eq!(status.lacks, Vec::<String>::new());
     assert!(

@@ -58,6 +58,9 @@ impl Worker {
                 for key in keys {
                     self.brain.feed(now, Event::Saved { key: key.0 });
                 }
+                if std::mem::take(&mut self.intake.turned_away) {
+                    self.scan();
+                }
             }
             Command::ScopeAnswered(scope) => self.on_scope(*scope),
             Command::Gate(news) => self.on_gate_news(*news),

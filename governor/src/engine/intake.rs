@@ -45,6 +45,8 @@ pub(super) struct Intake {
     batch: Vec<Result<Entry, decode::DecodeError>>,
     /// What is known of where processes sit.
     places: Places,
+    /// A live process found no room in the record map; it is looked for again when there is some.
+    pub(super) turned_away: bool,
     /// Taken from the ring, and not handled until nobody waits to be placed.
     pub(super) ends: Ends,
 }
@@ -59,6 +61,7 @@ impl Intake {
             resyncs: 0,
             batch: Vec::new(),
             places: Places::default(),
+            turned_away: false,
             ends: Ends::default(),
         }
     }

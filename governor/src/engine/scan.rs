@@ -8,6 +8,7 @@ use ffrtmp_abi::{ProcessKey, Record, TaskRow, decode, flag, state};
 use crate::control::types::JobView;
 use crate::core::event::{Event, ExitFacts, KernelUsage};
 use crate::core::facts::{Found, ProcessFacts};
+use crate::host::file::chain;
 use crate::host::process::{Pinned, same_start, tick_ns};
 use crate::host::procfs;
 
@@ -75,7 +76,10 @@ impl Worker {
             Ok(true) => self.brain.feed(clock::boot_ns(), Event::Appeared(facts)),
             // Its own exec was told meanwhile.
             Ok(false) => {}
-            Err(why) => tracing::warn!(pid = key.pid, why, "a live process could not be adopted"),
+            Err(why) => {
+                tracing::warn!(pid = key.pid, why, "a live process could not be adopted");
+                self.intake.turned_away = true;
+            }
         }
     }
 
@@ -93,15 +97,12 @@ impl Worker {
             comm: row.comm,
             ..Record::ZERO
         };
-        let pinned = Pinned::open(row.key).map_err(|error| error.to_string())?;
+        let pinned = Pinned::open(row.key).map_err(|error| chain(&error))?;
         let kernel = &mut self.brain.host.kernel;
-        if !kernel
-            .adopt(row.key, &record)
-            .map_err(|error| error.to_string())?
-        {
+        if !kernel.adopt(row.key, &record).map_err(|error| chain(&error))? {
             return Ok(false);
         }
-        kernel.close_over_children().map_err(|error| error.to_string())?;
+        kernel.close_over_children().map_err(|error| chain(&error))?;
         if self.brain.host.kernel.needs_watch() {
             self.watch_process(pinned);
         }

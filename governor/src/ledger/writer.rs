@@ -15,9 +15,9 @@ use crate::engine::handle::SaveOrder;
 
 /// Records in one commit. At about 50 µs a record a batch takes 50 ms, so a storm costs 20 fsyncs a second.
 const BATCH: usize = 1024;
-/// How long the first order after a rest waits for others. A commit costs a hundred times what a further record in it
-/// does, and a job that ends meanwhile is written once. A record that is not written yet is still in the kernel.
-const GATHER: Duration = Duration::from_millis(20);
+/// Least time between two commits. One costs a hundred times what a further record in it does, and a job that ends
+/// meanwhile is written once. The first order after a rest is written at once.
+const GATHER: Duration = Duration::from_millis(10);
 /// First and longest pause between attempts to write.
 const WRITE_PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
 /// First and longest pause between attempts to acknowledge. The engine empties its queue in microseconds.
@@ -66,6 +66,8 @@ pub(super) struct Writer<A> {
     closed_since_prune: usize,
     /// Orders taken in so far.
     absorbed: u64,
+    /// When the last commit was done.
+    committed_at: Option<Instant>,
 }
 
 impl<A: FnMut(&[JobKey]) -> bool> Writer<A> {
@@ -88,6 +90,7 @@ impl<A: FnMut(&[JobKey]) -> bool> Writer<A> {
             // The first closed record prunes what piled up while no governor ran.
             closed_since_prune: PRUNE_EVERY,
             absorbed: 0,
+            committed_at: None,
         }
     }
 
@@ -101,7 +104,7 @@ impl<A: FnMut(&[JobKey]) -> bool> Writer<A> {
             match received {
                 Ok(order) => {
                     self.absorb(order);
-                    std::thread::sleep(GATHER);
+                    std::thread::sleep(self.rest());
                     orders.try_iter().take(BATCH).for_each(|order| self.absorb(order));
                 }
                 Err(RecvTimeoutError::Timeout) => {}
@@ -109,6 +112,12 @@ impl<A: FnMut(&[JobKey]) -> bool> Writer<A> {
             }
             self.step(Instant::now());
         }
+    }
+
+    /// What is left of the time between two commits.
+    fn rest(&self) -> Duration {
+        let since = self.committed_at.map(|at| at.elapsed());
+        since.map_or(Duration::ZERO, |since| GATHER.saturating_sub(since))
     }
 
     /// Takes an order in. The latest record of a job replaces the earlier one, except that nothing reopens a closed one.
@@ -185,6 +194,7 @@ impl<A: FnMut(&[JobKey]) -> bool> Writer<A> {
 
     fn committed(&mut self, batch: &[Waiting], written: &[Written]) {
         self.write_pause = None;
+        self.committed_at = Some(Instant::now());
         if let Some(since) = self.health.recover() {
             tracing::info!(%since, "ledger {} can write again; nothing was lost", self.database.place);
         }

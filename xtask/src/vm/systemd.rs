@@ -31,6 +31,7 @@ const PACKAGES: &[&str] = &[
     "libpam-systemd",
     "cron",
     "procps",
+    "sudo",
     "podman",
     "crun",
     "netavark",
