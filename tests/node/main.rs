@@ -24,6 +24,7 @@ mod gate;
 mod jobs;
 mod leave;
 mod limits;
+mod near;
 mod placement;
 mod policy;
 mod run;

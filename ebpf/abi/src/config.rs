@@ -18,7 +18,7 @@ pub struct KernelConfig {
 #[repr(u32)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Counter {
-    /// Execs looked at.
+    /// Execs of names that the filter knows, and further ones of first processes.
     Seen = 0,
     /// Records admitted by an exec.
     Admitted = 1,

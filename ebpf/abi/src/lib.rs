@@ -18,7 +18,7 @@ pub use event::{
     ARGV_MAX, EXEC_ARGV_TRUNCATED, EXEC_MEMBER, EXEC_NAME_TRUNCATED, ExecHeader, ExitEvent, FILENAME_MAX,
     Header, Kind, MoveEvent,
 };
-pub use key::ProcessKey;
+pub use key::{NEAR_SLOTS, ProcessKey, near_slot};
 pub use record::{COMM_LEN, LiveRow, Member, NAME_LEN, Record, TaskRow, flag, state};
 
 /// Raised whenever a layout or the meaning of a field changes; part of the pin directory's name.
@@ -30,6 +30,8 @@ pub mod map {
     pub const RECORDS: &str = "RECORDS";
     /// Hash, [`super::ProcessKey`] of any live process of a job to [`super::Member`].
     pub const MEMBERS: &str = "MEMBERS";
+    /// Array of counts, indexed by [`super::near_slot`]: asked before `MEMBERS`. Mapped by user space, which counts too.
+    pub const NEAR: &str = "NEAR";
     /// Hash, first 15 characters of a basename to 1: the pre-filter every exec asks.
     pub const COMMS: &str = "COMMS";
     /// Hash, whole basename (NAME_LEN bytes, zero padded) to the rule file's name number.

@@ -12,12 +12,13 @@ use aya_ebpf::{
 use core::ffi::c_void;
 use ffrtmp_abi::{
     ARGV_MAX, Counter, EXEC_ARGV_TRUNCATED, EXEC_MEMBER, EXEC_NAME_TRUNCATED, ExecHeader, FILENAME_MAX, Header, Kind,
-    Member, NAME_LEN, ProcessKey, flag, state,
+    NAME_LEN, ProcessKey, flag, state,
 };
 
 use crate::{
     emit,
-    maps::{self, BLANK, COMMS, MEMBERS, NAMES, RECORDS, RING, SCRATCH, Scratch, count},
+    maps::{self, BLANK, COMMS, NAMES, RECORDS, RING, SCRATCH, Scratch, count},
+    members,
     place,
     task::{self, Ptr},
 };
@@ -43,12 +44,12 @@ pub fn on_exec(ctx: &BtfTracePointContext) {
     unsafe {
         let comm = task::comm(task);
         let known = config.discover != 0 && (config.wide != 0 || COMMS.get_ptr(&comm).is_some());
-        count(Counter::Seen);
         let key = task::key(task);
-        let root = task::root_of(&key);
+        let root = members::root_of(&key);
         if !known && root.is_none_or(|root| root != key) {
             return;
         }
+        count(Counter::Seen);
         let bprm: Ptr = ctx.arg::<*const c_void>(2);
         let file: *const u8 = task::load(bprm, &task::OFF_BPRM_FILENAME);
         let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return };
@@ -133,7 +134,7 @@ unsafe fn admit(task: Ptr, key: &ProcessKey, comm: &[u8; ffrtmp_abi::COMM_LEN], 
         (*record).name = name;
         (*record).state = state::LIVE;
     }
-    if MEMBERS.insert(key, &Member { root: *key }, 0).is_err() {
+    if !members::insert(key, *key, 0) {
         let _ = RECORDS.remove(key);
         count(Counter::Refused);
         return false;

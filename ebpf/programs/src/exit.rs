@@ -6,7 +6,8 @@ use ffrtmp_abi::{Counter, Kind, ProcessKey, Record, flag, state};
 
 use crate::{
     emit,
-    maps::{MEMBERS, RECORDS, count},
+    maps::{RECORDS, count},
+    members,
     task::{self, Ptr},
 };
 
@@ -37,7 +38,7 @@ pub fn on_exit(ctx: &BtfTracePointContext, group_dead: bool, race: bool) {
     // SAFETY: argument 0 is the task.
     unsafe {
         let key = task::key(task);
-        let root = match task::root_of(&key) {
+        let root = match members::root_of(&key) {
             Some(root) => root,
             None if race => key,
             None => return,
@@ -45,7 +46,7 @@ pub fn on_exit(ctx: &BtfTracePointContext, group_dead: bool, race: bool) {
         let Some(record) = RECORDS.get_ptr_mut(&root) else { return };
         task::add_thread(record, task);
         // The delete is the referee: only one thread's succeeds.
-        if !group_dead || MEMBERS.remove(&key).is_err() {
+        if !group_dead || !members::remove(&key) {
             return;
         }
         finish(task, record, key, root);

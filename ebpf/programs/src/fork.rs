@@ -2,10 +2,11 @@
 
 use aya_ebpf::programs::BtfTracePointContext;
 use core::ffi::c_void;
-use ffrtmp_abi::{Counter, Member};
+use ffrtmp_abi::Counter;
 
 use crate::{
-    maps::{MEMBERS, RECORDS, count},
+    maps::{RECORDS, count},
+    members,
     task::{self, Ptr},
 };
 
@@ -19,9 +20,9 @@ pub fn on_fork(ctx: &BtfTracePointContext) {
         if task::tgid(parent) == task::tgid(child) {
             return;
         }
-        let Some(root) = task::root_of(&task::key(parent)) else { return };
+        let Some(root) = members::root_of(&task::key(parent)) else { return };
         let Some(record) = RECORDS.get_ptr_mut(&root) else { return };
-        if MEMBERS.insert(&task::key(child), &Member { root }, 0).is_err() {
+        if !members::insert(&task::key(child), root, 0) {
             count(Counter::ChildLost);
             return;
         }

@@ -2,10 +2,11 @@
 
 use aya_ebpf::helpers::generated::bpf_seq_write;
 use core::ffi::c_void;
-use ffrtmp_abi::{Counter, LiveRow, Member, ProcessKey, TaskRow, flag};
+use ffrtmp_abi::{Counter, LiveRow, ProcessKey, TaskRow, flag};
 
 use crate::{
-    maps::{MEMBERS, RECORDS, count},
+    maps::{RECORDS, count},
+    members,
     task::{self, Ptr},
 };
 
@@ -50,7 +51,7 @@ extern "C" fn iter_live(ctx: *const Context) -> i32 {
             return 0;
         }
         let key = task::key(task);
-        let Some(root) = task::root_of(&key) else { return 0 };
+        let Some(root) = members::root_of(&key) else { return 0 };
         let row = LiveRow {
             root,
             tgid: key.pid,
@@ -87,7 +88,7 @@ extern "C" fn iter_all(ctx: *const Context) -> i32 {
             ppid: task::ppid(task),
             uid: if cred.is_null() { u32::MAX } else { task::load(cred, &task::OFF_CRED_UID) },
             kernel_thread: u32::from(flags & PF_KTHREAD != 0),
-            member: u32::from(task::root_of(&key).is_some()),
+            member: u32::from(members::root_of(&key).is_some()),
             comm: task::comm(task),
         };
         print(ctx, &row);
@@ -110,7 +111,7 @@ extern "C" fn iter_closure(ctx: *const Context) -> i32 {
         if task::load::<u32>(task, &task::OFF_TASK_PID) != key.pid {
             return 0;
         }
-        if let Some(root) = task::root_of(&key) {
+        if let Some(root) = members::root_of(&key) {
             settle(task, &key, &root);
             return 0;
         }
@@ -118,9 +119,9 @@ extern "C" fn iter_closure(ctx: *const Context) -> i32 {
         if parent.is_null() {
             return 0;
         }
-        let Some(root) = task::root_of(&task::key(parent)) else { return 0 };
+        let Some(root) = members::root_of(&task::key(parent)) else { return 0 };
         let Some(record) = RECORDS.get_ptr_mut(&root) else { return 0 };
-        if MEMBERS.insert(&key, &Member { root }, BPF_NOEXIST).is_err() {
+        if !members::insert(&key, root, BPF_NOEXIST) {
             count(Counter::ChildLost);
             return 0;
         }
@@ -150,7 +151,7 @@ unsafe fn settle(task: Ptr, key: &ProcessKey, root: &ProcessKey) {
             return;
         }
         (*record).flags &= !flag::WANT_ROOT;
-        if *root == *key || MEMBERS.insert(key, &Member { root: *key }, 0).is_err() {
+        if *root == *key || !members::give(key, *key) {
             return;
         }
         if let Some(outer) = RECORDS.get_ptr_mut(root) {

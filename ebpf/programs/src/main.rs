@@ -13,6 +13,7 @@ mod exit;
 mod fork;
 mod iter;
 mod maps;
+mod members;
 mod moved;
 mod place;
 mod signal;

@@ -4,7 +4,9 @@ use aya_ebpf::{
     macros::map,
     maps::{Array, HashMap, PerCpuArray, RingBuf},
 };
-use ffrtmp_abi::{COUNTERS, COMM_LEN, Counter, KernelConfig, Member, NAME_LEN, ProcessKey, Record};
+use ffrtmp_abi::{COUNTERS, COMM_LEN, Counter, KernelConfig, Member, NAME_LEN, NEAR_SLOTS, ProcessKey, Record};
+
+const BPF_F_MMAPABLE: u32 = 1 << 10;
 
 /// One record for each job.
 #[map]
@@ -13,6 +15,11 @@ pub static RECORDS: HashMap<ProcessKey, Record> = HashMap::with_max_entries(65_5
 /// One entry for each live process of a job.
 #[map]
 pub static MEMBERS: HashMap<ProcessKey, Member> = HashMap::with_max_entries(65_536, 0);
+
+/// How many keys in [`MEMBERS`] have a pid of this slot: none, for most processes. The cell of [`MEMBERS`] that a stranger
+/// would be looked for in is in no cache, which costs an exec some 300 ns; see `members.rs`.
+#[map]
+pub static NEAR: Array<u64> = Array::with_max_entries(NEAR_SLOTS, BPF_F_MMAPABLE);
 
 /// First stage of the pre-filter: names as the kernel cuts them.
 #[map]

@@ -4,7 +4,7 @@ use aya_ebpf::{EbpfContext, programs::BtfTracePointContext};
 use core::ffi::c_void;
 
 use crate::{
-    emit, maps,
+    emit, maps, members,
     task::{self, Ptr},
 };
 
@@ -19,7 +19,7 @@ pub fn on_move(ctx: &BtfTracePointContext) {
     // SAFETY: argument 0 is the group, argument 2 the task.
     unsafe {
         let key = task::key(target);
-        let Some(root) = task::root_of(&key) else { return };
+        let Some(root) = members::root_of(&key) else { return };
         let node: Ptr = task::load(group, &task::OFF_CGROUP_KN);
         let tree: Ptr = task::load(group, &task::OFF_CGROUP_ROOT);
         let id: u64 = if node.is_null() { 0 } else { task::load(node, &task::OFF_KN_ID) };

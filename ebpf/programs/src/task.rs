@@ -8,8 +8,6 @@ use core::intrinsics::{AtomicOrdering, atomic_xadd};
 use core::ffi::c_void;
 use ffrtmp_abi::{COMM_LEN, ProcessKey, Record};
 
-use crate::maps;
-
 macro_rules! offsets {
     ($($name:ident)*) => {
         $(
@@ -168,13 +166,4 @@ pub unsafe fn add(target: *mut u64, value: u64) {
 pub unsafe fn add_u32(target: *mut u32, value: u32) -> u32 {
     // SAFETY: by contract.
     unsafe { atomic_xadd::<u32, u32, { AtomicOrdering::SeqCst }>(target, value) }
-}
-
-/// The job that a process belongs to.
-#[inline(always)]
-pub fn root_of(key: &ProcessKey) -> Option<ProcessKey> {
-    maps::MEMBERS.get_ptr(key).map(|member| {
-        // SAFETY: a successful lookup.
-        unsafe { (*member).root }
-    })
 }

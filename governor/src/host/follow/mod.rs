@@ -199,7 +199,6 @@ impl Follower {
             if !self.discover {
                 return;
             }
-            self.book.count(Counter::Seen);
             let Some(comm) = look::comm(pid) else {
                 self.vanished += 1;
                 return;
@@ -207,6 +206,7 @@ impl Follower {
             if !self.wide && !self.comms.contains(&comm) {
                 return;
             }
+            self.book.count(Counter::Seen);
         }
         let Some((key, image)) = look::image(pid, at_ns) else {
             self.vanished += u64::from(member.is_none());

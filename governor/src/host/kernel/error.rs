@@ -63,6 +63,14 @@ pub enum KernelError {
         /// Its name.
         name: &'static str,
     },
+    /// A map's memory could not be mapped.
+    #[error("map {name} into memory")]
+    Mapped {
+        /// Its name.
+        name: &'static str,
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// A program was refused.
     #[error("the kernel refused program {name}")]
     Program {

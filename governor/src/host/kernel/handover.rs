@@ -104,7 +104,7 @@ impl Kernel {
         // Twice, for a child born during the first walk.
         for _ in 0..2 {
             for (member, root) in old.members.iter().filter_map(Result::ok) {
-                exists_is_fine(self.members.insert(member, root, NOEXIST))
+                exists_is_fine(self.members.insert(&member, &root, NOEXIST))
                     .map_err(maps::error(map::MEMBERS))?;
             }
         }
@@ -121,7 +121,7 @@ impl Kernel {
         };
         let ended = decode::read::<Record>(&bytes).is_ok_and(|record| record.state == state::EXITED);
         if ended {
-            let _absent = self.members.remove(key);
+            self.members.remove(key);
             self.records
                 .insert(key, bytes, 0)
                 .map_err(maps::error(map::RECORDS))?;

@@ -69,8 +69,8 @@ impl Kernel {
     /// Drops a record and its first process's membership. Children that still live are no longer followed.
     pub fn remove(&mut self, key: ProcessKey) {
         let bytes = key_bytes(key);
-        // Absent is fine: the exit program deletes memberships by itself.
-        let _absent = self.members.remove(&bytes);
+        self.members.remove(&bytes);
+        // Absent is fine: somebody else may have dropped it.
         let _absent = self.records.remove(&bytes);
     }
 
@@ -88,7 +88,7 @@ impl Kernel {
             }
             Err(source) => return Err(error(map::RECORDS)(source)),
         }
-        match self.members.insert(bytes, bytes, NOEXIST) {
+        match self.members.insert(&bytes, &bytes, NOEXIST) {
             Ok(()) => Ok(true),
             // Born into another job; the closure pass takes it out of there.
             Err(MapError::SyscallError(e)) if e.io_error.raw_os_error() == Some(libc::EEXIST) => Ok(true),
@@ -101,7 +101,7 @@ impl Kernel {
 
     /// The job that a live process belongs to.
     pub fn root_of(&self, key: ProcessKey) -> Option<ProcessKey> {
-        let bytes = self.members.get(&key_bytes(key), 0).ok()?;
+        let bytes = self.members.root_of(&key_bytes(key))?;
         decode::read(&bytes).ok()
     }
 
@@ -109,8 +109,7 @@ impl Kernel {
     pub fn members_of(&self, root: ProcessKey) -> Vec<ProcessKey> {
         let wanted = key_bytes(root);
         self.members
-            .iter()
-            .filter_map(Result::ok)
+            .all()
             .filter(|(_, value)| *value == wanted)
             .filter_map(|(key, _)| decode::read(&key).ok())
             .collect()

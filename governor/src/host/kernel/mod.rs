@@ -7,6 +7,7 @@ mod error;
 mod handover;
 mod iterators;
 mod maps;
+mod members;
 pub mod pins;
 mod rows;
 pub mod spool;
@@ -25,6 +26,7 @@ use ffrtmp_abi::{KernelConfig, map, offset, program};
 pub use btf::Layout;
 pub use error::KernelError;
 use iterators::Iterators;
+use members::Members;
 use pins::Pins;
 use spool::Spool;
 
@@ -67,7 +69,7 @@ pub struct Kernel {
     iterators: Iterators,
     ring: RingBuf<MapData>,
     records: HashMap<MapData, [u8; KEY], [u8; RECORD]>,
-    members: HashMap<MapData, [u8; KEY], [u8; KEY]>,
+    members: Members,
     comms: HashMap<MapData, [u8; ffrtmp_abi::COMM_LEN], u32>,
     names: HashMap<MapData, [u8; ffrtmp_abi::NAME_LEN], u32>,
     counts: PerCpuArray<MapData, u64>,
@@ -161,7 +163,7 @@ impl Kernel {
             iterators: Iterators::none(),
             ring: RingBuf::try_from(open(map::RING)?).map_err(error(map::RING))?,
             records: HashMap::try_from(open(map::RECORDS)?).map_err(error(map::RECORDS))?,
-            members: HashMap::try_from(open(map::MEMBERS)?).map_err(error(map::MEMBERS))?,
+            members: Members::new(open(map::MEMBERS)?, open(map::NEAR)?)?,
             comms: HashMap::try_from(open(map::COMMS)?).map_err(error(map::COMMS))?,
             names: HashMap::try_from(open(map::NAMES)?).map_err(error(map::NAMES))?,
             counts: PerCpuArray::try_from(open(map::COUNTERS)?).map_err(error(map::COUNTERS))?,

@@ -25,9 +25,10 @@ const HOST_BPFFS: &str = "/sys/fs/bpf";
 const OUR_MOUNT: &str = "ffrtmp-bpf";
 
 /// Maps that hold state. The programs' read-only globals are made anew at each load.
-pub(super) const MAPS: [&str; 7] = [
+pub(super) const MAPS: [&str; 8] = [
     map::RECORDS,
     map::MEMBERS,
+    map::NEAR,
     map::COMMS,
     map::NAMES,
     map::RING,
