@@ -67,12 +67,13 @@ impl Members {
         self.map.iter().filter_map(Result::ok)
     }
 
+    #[expect(clippy::cast_ptr_alignment, reason = "a mapping begins with a page")]
     fn add(&self, key: &[u8; KEY], value: u64) {
         let Ok(key) = decode::read::<ProcessKey>(key) else {
             return;
         };
         let at = near_slot(key.pid) as usize;
-        // SAFETY: a slot is below the mapping's length, and pages are aligned.
+        // SAFETY: a slot is below the mapping's length.
         let count = unsafe { &*self.near.as_ptr().cast::<AtomicU64>().add(at) };
         count.fetch_add(value, Ordering::SeqCst);
     }
