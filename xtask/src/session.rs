@@ -17,6 +17,9 @@ use serde_json::Value;
 /// How long the governor may take to answer its socket, or to end.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// Exit status of `ffrtmp doctor` where processes are governed and something is off.
+const SOMETHING_OFF: i32 = 3;
+
 /// Name of the directory below which the governor keeps its groups.
 const SLICE: &str = "ffrtmp.slice";
 
@@ -162,7 +165,9 @@ impl Session {
             .args(["--output", "json"])
             .output()
             .context("starting ffrtmp")?;
-        if !output.status.success() || !socket.exists() {
+        // `doctor` has that status where anything at all is off.
+        let fine = output.status.success() || output.status.code() == Some(SOMETHING_OFF);
+        if !fine || !socket.exists() {
             bail!(
                 "ffrtmp {}: {}: {}",
                 words.join(" "),

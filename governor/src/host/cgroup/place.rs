@@ -91,8 +91,8 @@ impl Tree {
 
     /// Moves the first process, then its descendants, until a whole look at them finds none outside.
     ///
-    /// `doors` as for [`Self::join`]. `children` lists the job's other processes, from the kernel's map where there is one. A child born during a move
-    /// is outside or inside depending on the instant; the next look decides.
+    /// `doors` as for [`Self::join`]. `children` lists the job's other processes, from the kernel's map where there is one.
+    /// A child born during a move is outside or inside depending on the instant; the next look decides.
     pub fn place(
         &self,
         group: &Group,

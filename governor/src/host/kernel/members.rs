@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use aya::maps::{HashMap, Map, MapData, MapError};
 use ffrtmp_abi::{NEAR_SLOTS, ProcessKey, decode, map, near_slot};
-use memmap2::MmapMut;
+use memmap2::{MmapOptions, MmapRaw};
 
 use super::{KEY, KernelError, maps};
 
@@ -13,7 +13,7 @@ use super::{KEY, KernelError, maps};
 pub(super) struct Members {
     map: HashMap<MapData, [u8; KEY], [u8; KEY]>,
     /// [`NEAR_SLOTS`] counts, shared with the programs.
-    near: MmapMut,
+    near: MmapRaw,
     /// Its descriptor, by whose number the programs ask for it when they are loaded.
     _near: MapData,
 }
@@ -24,13 +24,9 @@ impl Members {
         let Map::Array(near) = near else {
             return Err(KernelError::MissingMap { name: map::NEAR });
         };
-        // SAFETY: the map's memory is the kernel's; it stays as it is while it is mapped, and it is only ever read and
-        // written as atomics.
-        let mapped = unsafe {
-            memmap2::MmapOptions::new()
-                .len(NEAR_SLOTS as usize * size_of::<u64>())
-                .map_mut(near.fd().as_fd().as_raw_fd())
-        };
+        let mapped = MmapOptions::new()
+            .len(NEAR_SLOTS as usize * size_of::<u64>())
+            .map_raw(near.fd().as_fd().as_raw_fd());
         Ok(Self {
             map: HashMap::try_from(members).map_err(maps::error(map::MEMBERS))?,
             near: mapped.map_err(|source| KernelError::Mapped {
@@ -73,8 +69,8 @@ impl Members {
             return;
         };
         let at = near_slot(key.pid) as usize;
-        // SAFETY: a slot is below the mapping's length.
-        let count = unsafe { &*self.near.as_ptr().cast::<AtomicU64>().add(at) };
+        // SAFETY: a slot is below the mapping's length, and everybody changes it whole.
+        let count = unsafe { &*self.near.as_mut_ptr().cast::<AtomicU64>().add(at) };
         count.fetch_add(value, Ordering::SeqCst);
     }
 }
