@@ -160,6 +160,7 @@ pub(super) fn run(args: &Discovery) -> Result<()> {
         Some(directory) => directory.clone(),
         None => build()?,
     };
+    programs::refuse_others()?;
     stage::enter()?;
     let results = measure(&binaries, Settings::new(args), args.stock)?;
     let verdicts = judge::judge(&results);

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -118,9 +118,46 @@ fn name(id: u32) -> String {
     name.map_or_else(|| format!("program {id}"), str::to_owned)
 }
 
+/// Fails when a governor's programs are attached before the run: every exec would run them too, in every figure.
+pub(super) fn refuse_others() -> Result<()> {
+    let output = Command::new("bpftool")
+        .args(["--json", "prog", "show"])
+        .output()
+        .context("starting bpftool")?;
+    let shown = serde_json::from_slice(&output.stdout).context("reading what bpftool shows")?;
+    let others = ids_of_exec(&shown);
+    if !others.is_empty() {
+        bail!(
+            "a governor's kernel programs are attached already (ids {others:?}); stop it, and end what it pinned with \
+             `ffrtmp-governor --cleanup --config FILE`"
+        );
+    }
+    Ok(())
+}
+
+fn ids_of_exec(shown: &Value) -> Vec<u64> {
+    let programs = shown.as_array().into_iter().flatten();
+    programs
+        .filter(|program| program["name"] == "on_exec" && program["type"] == "tracing")
+        .filter_map(|program| program["id"].as_u64())
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+
+    #[test]
+    fn programs_of_a_governor_are_recognised() {
+        let shown = json!([
+            {"id": 7, "type": "tracing", "name": "on_exec"},
+            {"id": 8, "type": "kprobe", "name": "on_exec"},
+            {"id": 9, "type": "tracing", "name": "on_fork"}
+        ]);
+        assert_eq!(ids_of_exec(&shown), [7]);
+    }
 
     #[test]
     fn a_programs_counters_are_read_and_a_links_are_not() {
