@@ -19,20 +19,12 @@ const TURN: usize = 64;
 /// From so many on, ends are seen off without a look at the ring in between: their records take up room in the kernel.
 const MANY: usize = 8_192;
 
-/// What ended, in the order of the ring.
+/// What ended, in the order of the ring: a job's first process, or its last one. Its record says which.
 #[derive(Debug, Default)]
-pub(super) struct Ends(VecDeque<End>);
-
-#[derive(Debug)]
-pub(super) enum End {
-    /// Of a job's first process.
-    First(ExitEvent),
-    /// Of its last one.
-    Last(ExitEvent),
-}
+pub(super) struct Ends(VecDeque<ExitEvent>);
 
 impl Ends {
-    pub(super) fn push(&mut self, end: End) {
+    pub(super) fn push(&mut self, end: ExitEvent) {
         self.0.push_back(end);
     }
 }
@@ -65,15 +57,15 @@ impl Worker {
     }
 
     fn take_end(&mut self) -> bool {
-        match self.intake.ends.0.pop_front() {
-            Some(End::First(exit)) => self.on_exit(exit.header.root, exit.header.at_ns),
-            Some(End::Last(exit)) => self.on_drained(&exit),
-            None => return false,
-        }
+        let Some(end) = self.intake.ends.0.pop_front() else {
+            return false;
+        };
+        self.on_exit(end.header.root, end.header.at_ns);
         true
     }
 
-    /// The first process of a job ended, as its record says.
+    /// The first process of a job ended, as its record says, or now its last one too. The entry of the first one's exit may
+    /// have been dropped, so either tells of both.
     pub(super) fn on_exit(&mut self, key: ProcessKey, at_ns: u64) {
         let Some(record) = self.brain.host.kernel.record(key) else {
             return;
@@ -94,17 +86,6 @@ impl Worker {
         );
         if record.live == 0 {
             self.brain.feed(now, Event::Drained { key, usage, at_ns });
-        }
-    }
-
-    fn on_drained(&mut self, event: &ExitEvent) {
-        let key = event.header.root;
-        let Some(record) = self.brain.host.kernel.record(key) else {
-            return;
-        };
-        // The entry of the first process's exit may have been dropped.
-        if record.state == state::EXITED {
-            self.on_exit(key, event.header.at_ns);
         }
     }
 }

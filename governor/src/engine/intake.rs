@@ -13,7 +13,7 @@ use crate::core::event::{Event, ForeignMove};
 use crate::core::facts::{Found, ProcessFacts};
 use crate::host::procfs;
 
-use super::ends::{End, Ends};
+use super::ends::Ends;
 use super::places::Places;
 use super::{BATCH, Worker, clock};
 
@@ -115,8 +115,7 @@ impl Worker {
         for entry in batch.drain(..) {
             match entry {
                 Ok(Entry::Exec(exec)) => self.on_exec(&exec),
-                Ok(Entry::Exit(exit)) => self.intake.ends.push(End::First(exit)),
-                Ok(Entry::Drained(exit)) => self.intake.ends.push(End::Last(exit)),
+                Ok(Entry::Exit(exit) | Entry::Drained(exit)) => self.intake.ends.push(exit),
                 Ok(Entry::Move(moved)) => self.on_move(&moved),
                 Err(error) => {
                     self.intake.undecodable += 1;
