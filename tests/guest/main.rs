@@ -24,9 +24,7 @@ fn a_machine_without_memory_is_told_from_a_group_without() {
         ..Options::default()
     });
     let scope = OomScope::Global;
-    let mut child = world
-        .workload
-        .spawn(&["sleep-us", "500000", "alloc-mib", "65536"]);
+    let mut child = world.spawn_placed(&["alloc-mib", "65536"]);
     child.wait().unwrap();
     let report = world.closed(child.id()).report;
     assert_eq!(report.exit, Some(ExitReason::Oom { scope }), "{report:#?}");

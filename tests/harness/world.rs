@@ -246,6 +246,19 @@ impl World {
                 .find(|job| job.report.pid == pid && job.state != "placing")
         })
     }
+
+    /// The workload doing these steps from the moment the governor has placed it: an emulated machine may be late by seconds.
+    pub fn spawn_placed(&self, steps: &[&str]) -> Child {
+        let mut child = self
+            .workload
+            .command(&[&["read-stdin", "1"], steps].concat())
+            .stdin(Stdio::piped())
+            .spawn()
+            .expect("start the target");
+        self.job(child.id());
+        drop(child.stdin.take());
+        child
+    }
 }
 
 impl Default for World {

@@ -82,7 +82,7 @@ fn world(rule: &str) -> World {
 fn a_memory_limit_and_its_kill_are_told_before_the_end_is_closed() {
     let world = world("limits: {memory_limit: 32}\nsla_eligible: true");
     let listener = Listener::start(&world);
-    let mut child = world.workload.spawn(&["alloc-mib", "256"]);
+    let mut child = world.spawn_placed(&["alloc-mib", "256"]);
     child.wait().unwrap();
     let story = listener.story(child.id());
     let told = kinds(&story);
@@ -147,14 +147,14 @@ fn refused_forks_and_a_quota_that_is_too_small_are_told() {
     for (rule, steps, limit) in [
         (
             "limits: {pids_max: 2}",
-            &["sleep-us", "200000", "fork", "4", "sleep-us", "300000"][..],
+            &["fork", "4", "sleep-us", "300000"][..],
             "pids_max",
         ),
         ("limits: {cpu_quota: 10}", &["burn-ms", "2500"][..], "cpu_max"),
     ] {
         let world = world(rule);
         let listener = Listener::start(&world);
-        let mut child = world.workload.spawn(steps);
+        let mut child = world.spawn_placed(steps);
         child.wait().unwrap();
         let story = listener.story(child.id());
         let told = kinds(&story);
@@ -240,7 +240,7 @@ fn a_webhook_gets_a_jobs_story_once_in_order_though_its_server_fails_twice() {
     });
     let secret = "live_8c1f-very-secret";
     let url = format!("rtmp://host/app/{secret}");
-    let mut child = world.workload.spawn(&["-i", &url, "alloc-mib", "256"]);
+    let mut child = world.spawn_placed(&["-i", &url, "alloc-mib", "256"]);
     child.wait().unwrap();
     let seen = eventually("the story to arrive", || {
         let seen = hook.seen();

@@ -126,8 +126,7 @@ fn a_memory_limit_that_kills_is_told_as_oom() {
         rule: "limits: {memory_limit: 32}".to_owned(),
         ..Options::default()
     });
-    // Placed first, hungry afterwards: the group's limit must be what bites.
-    let mut child = world.workload.spawn(&["sleep-us", "500000", "alloc-mib", "200"]);
+    let mut child = world.spawn_placed(&["alloc-mib", "200"]);
     child.wait().unwrap();
     let view = world.closed(child.id());
     assert_eq!(
@@ -175,7 +174,7 @@ fn a_cpu_time_limit_of_the_shell_is_told_by_its_signal() {
 #[test]
 fn a_job_lives_as_long_as_its_last_process() {
     let world = World::new();
-    let mut child = world.workload.spawn(&["detach-us", "1500000", "exit", "4"]);
+    let mut child = world.spawn_placed(&["detach-us", "4000000", "exit", "4"]);
     child.wait().unwrap();
     let early = eventually("the first process's end", || {
         world

@@ -101,9 +101,7 @@ fn a_job_runs_on_the_cpus_of_its_set_and_on_no_other() {
         rule: format!("limits: {{cpu_set: \"{last}\"}}"),
         ..Options::default()
     });
-    let mut child = world
-        .workload
-        .spawn(&["sleep-us", "300000", "burn-threads", "4", "burn-cpu-ms", "1000"]);
+    let mut child = world.spawn_placed(&["burn-threads", "4", "burn-cpu-ms", "1000"]);
     let job = world.job(child.id());
     let pid = child.id().to_string();
     assert_eq!(

@@ -49,7 +49,7 @@ fn counts_before_the_members_are_as_many_as_they() {
         .spawn()
         .unwrap();
     let job = world.job(taken.id());
-    assert_eq!(counted(&world), (2, 2));
+    eventually("two members", || (counted(&world) == (2, 2)).then_some(()));
     let released = world.output(&["release", job.report.job_id.as_str()]);
     assert!(released.status.success(), "{released:?}");
     taken.kill().unwrap();
@@ -63,7 +63,7 @@ fn counts_before_the_members_are_as_many_as_they() {
     let unseen = family(&world);
     world.start();
     world.closed(unseen);
-    assert_eq!(counted(&world), (1, 1));
+    eventually("one member", || (counted(&world) == (1, 1)).then_some(()));
     stays.kill().unwrap();
     stays.wait().unwrap();
     eventually("no member at all", || (counted(&world) == (0, 0)).then_some(()));

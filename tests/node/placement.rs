@@ -53,7 +53,7 @@ fn a_quota_holds_a_spinning_process_back() {
         rule: "limits: {cpu_quota: 20}".to_owned(),
         ..Options::default()
     });
-    let mut child = world.workload.spawn(&["sleep-us", "300000", "burn-ms", "2000"]);
+    let mut child = world.spawn_placed(&["burn-ms", "2000"]);
     child.wait().unwrap();
     let usage = world.closed(child.id()).report.usage;
     // 20 % of 2 s is 0.4 s; the margin covers the period the process starts in.
@@ -145,11 +145,8 @@ fn observe_changes_nothing_and_records_everything() {
         rule: "placement: observe".to_owned(),
         ..Options::default()
     });
-    let mut child = world
-        .workload
-        .spawn(&["sleep-us", "500000", "burn-cpu-ms", "100", "exit", "5"]);
+    let mut child = world.spawn_placed(&["sleep-us", "500000", "burn-cpu-ms", "100", "exit", "5"]);
     let before = groups(std::process::id());
-    world.job(child.id());
     assert_eq!(groups(child.id()), before);
     child.wait().unwrap();
     let report = world.closed(child.id()).report;

@@ -1,6 +1,7 @@
 //! What the kernel's side keeps while no governor runs: every life, its arguments and its end, told once by the next one.
 
 use std::collections::BTreeMap;
+use std::io::BufRead;
 use std::process::Child;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -253,36 +254,31 @@ fn an_upgrade_and_the_way_back_lose_and_double_nothing() {
 fn events_are_followed_as_json_lines_and_as_text() {
     let world = World::with(pinned(""));
     for format in ["json", "table"] {
-        let follower = world
+        let mut follower = world
             .ffrtmp(&["events", "--count", "4", "--output", format])
             .stdout(std::process::Stdio::piped())
-            .stderr(std::process::Stdio::null())
+            .stderr(std::process::Stdio::piped())
             .spawn()
             .unwrap();
-        // Lives until the follower has heard enough: one that starts before it listens is not told.
-        let stop = AtomicBool::new(false);
-        let told = std::thread::scope(|scope| {
-            scope.spawn(|| {
-                while !stop.load(Ordering::Relaxed) {
-                    world
-                        .workload
-                        .spawn(&["sleep-us", "20000", "exit", "7"])
-                        .wait()
-                        .unwrap();
-                }
-            });
-            let told = follower.wait_with_output().unwrap();
-            stop.store(true, Ordering::Relaxed);
-            told
-        });
+        // It says so once nothing is missed any more.
+        let mut line = String::new();
+        std::io::BufReader::new(follower.stderr.take().unwrap())
+            .read_line(&mut line)
+            .unwrap();
+        assert!(line.contains("Following"), "{line}");
+        world.spawn_placed(&["exit", "7"]).wait().unwrap();
+        let told = follower.wait_with_output().unwrap();
         let text = String::from_utf8_lossy(&told.stdout).into_owned();
         assert!(told.status.success(), "{text}");
         let words = ["discovered", "placed", "exited", "closed"];
-        assert!(words.iter().all(|word| text.contains(word)), "{text}");
-        if format == "json" {
-            for line in text.lines() {
+        assert_eq!(text.lines().count(), words.len(), "{text}");
+        for (word, line) in words.into_iter().zip(text.lines()) {
+            if format == "json" {
                 let event: ffrtmp_governor::control::types::JobEvent = serde_json::from_str(line).unwrap();
+                assert_eq!(event.what.word(), word, "{text}");
                 assert!(event.job.report.pid > 0);
+            } else {
+                assert_eq!(line.split_whitespace().nth(1), Some(word), "{text}");
             }
         }
     }

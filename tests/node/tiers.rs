@@ -202,9 +202,7 @@ fn the_connector_tells_every_exit_rightly() {
     let world = asked_for("connector");
     tier_is(&world, "connector", &["the configuration asks for it"]);
     for code in [0, 1, 255] {
-        let mut child = world
-            .workload
-            .spawn(&["sleep-us", "200000", "exit", &code.to_string()]);
+        let mut child = world.spawn_placed(&["exit", &code.to_string()]);
         child.wait().unwrap();
         let view = world.closed(child.id());
         assert_eq!(view.report.exit_code, Some(code));
@@ -222,9 +220,7 @@ fn the_connector_tells_every_exit_rightly() {
         })
     );
     // The first thread leaves before the others: the job goes on until the last one ends.
-    let mut child = world.workload.spawn(&["leader-us", "500000"]);
-    let view = world.job(child.id());
-    assert_ne!(view.state, "closed");
+    let mut child = world.spawn_placed(&["leader-us", "500000"]);
     assert_eq!(child.wait().unwrap().code(), Some(7));
     let report = world.closed(child.id()).report;
     assert!(matches!(report.exit_code, Some(7) | None), "{report:?}");
@@ -236,10 +232,7 @@ fn in_both_lower_tiers_a_job_lasts_until_its_last_child() {
     for tier in ["connector", "scan"] {
         let world = asked_for(tier);
         metric_is(&world, tier);
-        let mut child = world
-            .workload
-            .spawn(&["sleep-us", "600000", "detach-us", "1500000"]);
-        world.job(child.id());
+        let mut child = world.spawn_placed(&["detach-us", "1500000"]);
         child.wait().unwrap();
         let view = world.closed(child.id());
         placed(&view, tier);
