@@ -45,6 +45,26 @@ fn gated(filters: &str) -> World {
     world
 }
 
+/// A test in a world with a gate. An emulated CPU may stand still for longer than any budget: there, and only when the gate
+/// itself counted an exec as out of its time, it is tried again in a new world.
+fn in_time(filters: &str, test: impl Fn(&World)) {
+    for left in (0..3).rev() {
+        let world = gated(filters);
+        let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| test(&world)));
+        if ended.is_ok() {
+            return;
+        }
+        let counters = status(&world).counters;
+        let late = ["timeouts", "put_back"]
+            .iter()
+            .any(|name| counters.get(*name).is_some_and(|times| *times > 0));
+        assert!(
+            left > 0 && late && machine::emulated(),
+            "it failed as told above; the gate counted {counters:?}"
+        );
+    }
+}
+
 fn status(world: &World) -> GateStatus {
     let output = world.output(&["doctor", "--output", "json"]);
     let value: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
@@ -101,40 +121,41 @@ fn look(world: &World, name: &str) -> (PathBuf, String) {
 
 #[test]
 fn a_held_exec_starts_in_its_group_and_is_a_job_there() {
-    let world = gated("");
-    let (file, text) = look(&world, "groups");
-    let child = world
-        .workload
-        .spawn(&["own-group", &text, "sleep-us", "30000000"]);
-    let text = text_of(&file);
-    assert!(is_placed(&text), "{text}");
-    let job = world.job(child.id());
-    assert_eq!(job.state, "governed", "{job:#?}; log: {}", world.log());
-    let groups_of_job = &job.report.placement.groups;
-    assert!(
-        groups_of_job.iter().all(|group| group.contains("/studio/g")),
-        "{job:#?}"
-    );
-    let applied = job
-        .report
-        .limits
-        .applied
-        .iter()
-        .any(|limit| limit.limit == "cpu_max");
-    assert!(applied, "{:?}", job.report.limits);
-    let released = world.output(&["release", &child.id().to_string()]);
-    assert!(released.status.success());
-    assert_eq!(
-        groups(child.id()),
-        groups(std::process::id()),
-        "back where it was before the gate"
-    );
-    reap(child);
-    let closed = world.closed(job.report.pid);
-    for group in &closed.report.placement.groups {
-        assert!(!Path::new(group).exists(), "{group} is left behind");
-    }
-    assert_eq!((count(&world, "placed"), count(&world, "timeouts")), (1, 0));
+    in_time("", |world| {
+        let (file, text) = look(world, "groups");
+        let child = world
+            .workload
+            .spawn(&["own-group", &text, "sleep-us", "30000000"]);
+        let text = text_of(&file);
+        assert!(is_placed(&text), "{text}");
+        let job = world.job(child.id());
+        assert_eq!(job.state, "governed", "{job:#?}; log: {}", world.log());
+        let groups_of_job = &job.report.placement.groups;
+        assert!(
+            groups_of_job.iter().all(|group| group.contains("/studio/g")),
+            "{job:#?}"
+        );
+        let applied = job
+            .report
+            .limits
+            .applied
+            .iter()
+            .any(|limit| limit.limit == "cpu_max");
+        assert!(applied, "{:?}", job.report.limits);
+        let released = world.output(&["release", &child.id().to_string()]);
+        assert!(released.status.success());
+        assert_eq!(
+            groups(child.id()),
+            groups(std::process::id()),
+            "back where it was before the gate"
+        );
+        reap(child);
+        let closed = world.closed(job.report.pid);
+        for group in &closed.report.placement.groups {
+            assert!(!Path::new(group).exists(), "{group} is left behind");
+        }
+        assert_eq!((count(world, "placed"), count(world, "timeouts")), (1, 0));
+    });
 }
 
 /// Without fast placement a storm is faster than the kernel moves; then the budget ends first, and says so.
@@ -174,58 +195,61 @@ fn whoever_slips_through_in_a_storm_is_counted() {
 
 #[test]
 fn a_stopped_governor_is_not_asked() {
-    let world = gated("");
-    world.signal(Signal::SIGSTOP);
-    let looks: Vec<_> = (0..20)
-        .map(|number| look(&world, &format!("look{number}")))
-        .collect();
-    let children: Vec<Child> = looks
-        .iter()
-        .map(|(_, text)| world.workload.spawn(&["own-group", text, "sleep-us", "30000000"]))
-        .collect();
-    let placed = looks.iter().filter(|(file, _)| is_placed(&text_of(file))).count();
-    world.signal(Signal::SIGCONT);
-    assert_eq!(placed, 20);
-    for child in children {
-        let job = world.job(child.id());
-        assert_eq!(job.state, "governed", "{job:#?}");
-        reap(child);
-    }
+    in_time("", |world| {
+        world.signal(Signal::SIGSTOP);
+        let looks: Vec<_> = (0..20)
+            .map(|number| look(world, &format!("look{number}")))
+            .collect();
+        let children: Vec<Child> = looks
+            .iter()
+            .map(|(_, text)| world.workload.spawn(&["own-group", text, "sleep-us", "30000000"]))
+            .collect();
+        let placed = looks.iter().filter(|(file, _)| is_placed(&text_of(file))).count();
+        world.signal(Signal::SIGCONT);
+        assert_eq!(placed, 20);
+        for child in children {
+            let job = world.job(child.id());
+            assert_eq!(job.state, "governed", "{job:#?}");
+            reap(child);
+        }
+    });
 }
 
 #[test]
 fn arguments_are_judged_after_the_exec_and_the_innocent_put_back() {
-    let world = gated("argv: live");
-    let (file, text) = look(&world, "groups");
-    let child = world
-        .workload
-        .spawn(&["own-group", &text, "sleep-us", "30000000"]);
-    text_of(&file);
-    // Where it found itself depends on who came first, it or the one who puts it back.
-    assert_eq!(count(&world, "placed"), 1);
-    let own = groups(std::process::id());
-    eventually("the process to be back where it was", || {
-        (groups(child.id()) == own).then_some(())
+    in_time("argv: live", |world| {
+        let (file, text) = look(world, "groups");
+        let child = world
+            .workload
+            .spawn(&["own-group", &text, "sleep-us", "30000000"]);
+        text_of(&file);
+        // Where it found itself depends on who came first, it or the one who puts it back.
+        assert_eq!(count(world, "placed"), 1);
+        let own = groups(std::process::id());
+        eventually("the process to be back where it was", || {
+            (groups(child.id()) == own).then_some(())
+        });
+        reap(child);
+        let (file, text) = look(world, "other");
+        let child = world
+            .workload
+            .spawn(&["own-group", &text, "sleep-us", "30000000", "-live", "1"]);
+        assert!(is_placed(&text_of(&file)));
+        assert_eq!(world.job(child.id()).state, "governed");
+        reap(child);
     });
-    reap(child);
-    let (file, text) = look(&world, "other");
-    let child = world
-        .workload
-        .spawn(&["own-group", &text, "sleep-us", "30000000", "-live", "1"]);
-    assert!(is_placed(&text_of(&file)));
-    assert_eq!(world.job(child.id()).state, "governed");
-    reap(child);
 }
 
 #[test]
 fn users_are_told_apart_before_the_exec() {
-    let world = gated("blocked_uids: [0]");
-    let (file, text) = look(&world, "groups");
-    let child = world.workload.spawn(&["own-group", &text]);
-    let groups = text_of(&file);
-    assert!(!is_placed(&groups), "{groups}");
-    reap(child);
-    assert_eq!((count(&world, "placed"), count(&world, "unwanted")), (0, 1));
+    in_time("blocked_uids: [0]", |world| {
+        let (file, text) = look(world, "groups");
+        let child = world.workload.spawn(&["own-group", &text]);
+        let groups = text_of(&file);
+        assert!(!is_placed(&groups), "{groups}");
+        reap(child);
+        assert_eq!((count(world, "placed"), count(world, "unwanted")), (0, 1));
+    });
 }
 
 #[test]

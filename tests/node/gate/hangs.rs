@@ -8,7 +8,7 @@ use ffrtmp_tests::{World, eventually, hierarchies, machine};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::{armed, bound, gated, is_placed, look, status, text_of};
+use super::{armed, bound, gated, in_time, is_placed, look, status, text_of};
 
 /// Processes that execute the held file at once.
 fn many() -> usize {
@@ -176,24 +176,25 @@ fn a_governor_that_is_told_to_stop_takes_the_gate_along() {
 
 #[test]
 fn after_four_ends_in_a_minute_it_is_off_until_the_rules_are_read_again() {
-    let world = gated("");
-    for _ in 0..4 {
-        send(armed(&world).pid.unwrap(), Signal::SIGKILL);
-        eventually("the end to be noticed", || {
-            let now = status(&world);
-            (now.off.is_some() || now.pid.is_some_and(is_alive)).then_some(())
-        });
-    }
-    let off = eventually("the gate to be given up", || status(&world).off);
-    assert!(off.contains("4 times within a minute"), "{off}");
-    // Its rule acts right after the exec now.
-    let child = world.workload.spawn(&["sleep-us", "30000000"]);
-    assert_eq!(world.job(child.id()).state, "governed");
-    super::reap(child);
-    world.signal(Signal::SIGHUP);
-    armed(&world);
-    let (file, text) = look(&world, "groups");
-    let child = world.workload.spawn(&["own-group", &text]);
-    assert!(is_placed(&text_of(&file)));
-    super::reap(child);
+    in_time("", |world| {
+        for _ in 0..4 {
+            send(armed(world).pid.unwrap(), Signal::SIGKILL);
+            eventually("the end to be noticed", || {
+                let now = status(world);
+                (now.off.is_some() || now.pid.is_some_and(is_alive)).then_some(())
+            });
+        }
+        let off = eventually("the gate to be given up", || status(world).off);
+        assert!(off.contains("4 times within a minute"), "{off}");
+        // Its rule acts right after the exec now.
+        let child = world.workload.spawn(&["sleep-us", "30000000"]);
+        assert_eq!(world.job(child.id()).state, "governed");
+        super::reap(child);
+        world.signal(Signal::SIGHUP);
+        armed(world);
+        let (file, text) = look(world, "groups");
+        let child = world.workload.spawn(&["own-group", &text]);
+        assert!(is_placed(&text_of(&file)));
+        super::reap(child);
+    });
 }
