@@ -128,21 +128,27 @@ impl Socket {
                 .create(directory)
                 .map_err(failed("create directory", directory))?;
         }
-        match std::fs::symlink_metadata(path) {
-            Ok(found) if found.file_type().is_socket() => {
-                std::fs::remove_file(path).map_err(failed("remove the old socket", path))?;
+        // Under its name only once all may connect: whoever came between the bind and the mode would be refused.
+        let fresh = path.with_extension("new");
+        for old in [path, &fresh] {
+            match std::fs::symlink_metadata(old) {
+                Ok(found) if found.file_type().is_socket() => {
+                    std::fs::remove_file(old).map_err(failed("remove the old socket", old))?;
+                }
+                Ok(_) => {
+                    return Err(ControlError::NotASocket {
+                        path: old.to_path_buf(),
+                    });
+                }
+                Err(_) => {}
             }
-            Ok(_) => {
-                return Err(ControlError::NotASocket {
-                    path: path.to_path_buf(),
-                });
-            }
-            Err(_) => {}
         }
-        let listener = UnixListener::bind(path).map_err(failed("bind socket", path))?;
-        let file = SocketFile(path.to_path_buf());
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o666))
+        let listener = UnixListener::bind(&fresh).map_err(failed("bind socket", path))?;
+        let mut file = SocketFile(fresh.clone());
+        std::fs::set_permissions(&fresh, std::fs::Permissions::from_mode(0o666))
             .map_err(failed("set the mode of", path))?;
+        std::fs::rename(&fresh, path).map_err(failed("give its name to", path))?;
+        file.0 = path.to_path_buf();
         Ok(Self { listener, file })
     }
 

@@ -329,3 +329,27 @@ fn the_socket_is_open_to_all_replaces_a_dead_one_and_goes_with_its_server() {
     assert!(matches!(error, ControlError::NotASocket { .. }), "{error}");
     assert_eq!(std::fs::read_to_string(&world.path).unwrap(), "not ours");
 }
+
+#[test]
+fn whoever_sees_the_socket_may_connect() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("governor.sock");
+    let runtime = runtime();
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    let modes = std::thread::scope(|scope| {
+        let seen = scope.spawn(|| {
+            let mut modes = std::collections::BTreeSet::new();
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                modes.extend(std::fs::metadata(&path).map(|found| found.permissions().mode() & 0o777));
+            }
+            modes
+        });
+        let _context = runtime.enter();
+        for _ in 0..500 {
+            drop(Socket::bind(&path).unwrap());
+        }
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        seen.join().unwrap()
+    });
+    assert!(modes.iter().all(|mode| *mode == 0o666), "{modes:?}");
+}
