@@ -13,6 +13,23 @@ use nix::sys::signal::Signal;
 
 use crate::tree::Group;
 
+/// `ffrtmp events` of a world with these flags, from the moment when nothing is missed any more.
+pub(crate) fn following(world: &World, flags: &[&str]) -> Child {
+    let mut child = world
+        .ffrtmp(&[&["events"], flags].concat())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // It says so itself.
+    let mut line = String::new();
+    BufReader::new(child.stderr.take().unwrap())
+        .read_line(&mut line)
+        .unwrap();
+    assert!(line.contains("Following"), "{line}");
+    child
+}
+
 /// `ffrtmp events --follow -o json` of a world.
 struct Listener {
     child: Child,
@@ -21,18 +38,7 @@ struct Listener {
 
 impl Listener {
     fn start(world: &World) -> Self {
-        let mut child = world
-            .ffrtmp(&["events", "--follow", "--output", "json"])
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        // It says so once nothing is missed any more.
-        let mut line = String::new();
-        BufReader::new(child.stderr.take().unwrap())
-            .read_line(&mut line)
-            .unwrap();
-        assert!(line.contains("Following"), "{line}");
+        let mut child = following(world, &["--follow", "--output", "json"]);
         let seen: Arc<Mutex<Vec<JobEvent>>> = Arc::default();
         let (lines, into) = (child.stdout.take().unwrap(), Arc::clone(&seen));
         std::thread::spawn(move || {

@@ -1,7 +1,6 @@
 //! What the kernel's side keeps while no governor runs: every life, its arguments and its end, told once by the next one.
 
 use std::collections::BTreeMap;
-use std::io::BufRead;
 use std::process::Child;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -9,6 +8,8 @@ use std::time::Duration;
 use ffrtmp_governor::control::types::JobView;
 use ffrtmp_tests::{Options, Workload, World, eventually};
 use nix::sys::signal::Signal;
+
+use crate::events::following;
 
 pub(crate) fn pinned(rule: &str) -> Options {
     Options {
@@ -254,18 +255,7 @@ fn an_upgrade_and_the_way_back_lose_and_double_nothing() {
 fn events_are_followed_as_json_lines_and_as_text() {
     let world = World::with(pinned(""));
     for format in ["json", "table"] {
-        let mut follower = world
-            .ffrtmp(&["events", "--count", "4", "--output", format])
-            .stdout(std::process::Stdio::piped())
-            .stderr(std::process::Stdio::piped())
-            .spawn()
-            .unwrap();
-        // It says so once nothing is missed any more.
-        let mut line = String::new();
-        std::io::BufReader::new(follower.stderr.take().unwrap())
-            .read_line(&mut line)
-            .unwrap();
-        assert!(line.contains("Following"), "{line}");
+        let follower = following(&world, &["--count", "4", "--output", format]);
         world.spawn_placed(&["exit", "7"]).wait().unwrap();
         let told = follower.wait_with_output().unwrap();
         let text = String::from_utf8_lossy(&told.stdout).into_owned();
